@@ -1,0 +1,31 @@
+"""Perennial: subscriptions from the first click to every renewal, retry and callback."""
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from project import billing, callbacks, cli, companies, mobile
+from project.config import get_settings
+from project.core import api, clock_routes, errors, health, logging, transaction
+from project.extensions import configure_extensions
+
+
+def create_app() -> Flask:
+    """Build the application from the settings in the environment.
+
+    Raises ConfigurationError, with a sentence for people, when a setting cannot be used.
+    """
+    settings = get_settings()
+    logging.configure(settings)
+    app = transaction.TransactionalFlask("project")
+    app.config.from_mapping(settings.flask_config())
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    configure_extensions(app)
+    api.register(app)
+    errors.register(app)
+    for part in (health, clock_routes, callbacks, mobile, billing, companies):
+        part.register(app)
+    api.document(app)
+    cli.register(app)
+    return app

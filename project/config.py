@@ -1,0 +1,292 @@
+"""The one place that reads the environment: every setting, its unit, its default and its check."""
+
+import ipaddress
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from croniter import croniter
+from dotenv import load_dotenv
+from environs import Env, EnvError
+from limits import parse_many
+from marshmallow import ValidationError
+from marshmallow.validate import OneOf, Range
+
+ROOT = Path(__file__).resolve().parent.parent
+DAY_SECONDS = 86_400
+DEVELOPMENT_SECRET = "development-only-secret-key-change-me"
+MIN_SECRET_LENGTH = 24
+ENVIRONMENTS = ["development", "testing", "production"]
+LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+SECONDS = Range(0.05, 120)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ConfigurationError(Exception):
+    """A setting that cannot be used; the message says which one, and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of the product. Durations are in seconds, sizes in bytes."""
+
+    app_env: str
+    secret_keys: tuple[str, ...]
+    api_key: str | None
+    database_url: str
+    redis_url: str
+    test_clock: bool
+    migrations_dir: Path
+    workers: int
+    trusted_proxies: int
+    max_body_bytes: int
+    log_level: str
+    log_format: str
+    register_rate_limit: str
+    database_pool_size: int
+    database_connect_timeout_seconds: int
+    statement_timeout_seconds: int
+    worker_max_jobs: int
+    pump_seconds: int
+    lease_slack_seconds: int
+    app_store_url: str
+    google_play_url: str
+    store_timeout_seconds: float
+    store_interactive_timeout_seconds: float
+    store_limit_retry_seconds: int
+    store_concurrency: int
+    yookassa_url: str
+    yookassa_shop_id: str
+    yookassa_secret_key: str
+    provider_timeout_seconds: float
+    provider_concurrency: int
+    payment_waiting_days: int
+    reconcile_window_seconds: int
+    bill_missed_periods: bool
+    autopayments_cron: str
+    expire_subscriptions_cron: str
+    expire_payments_cron: str
+    match_pending_cron: str
+    match_successful_cron: str
+    login_rate_limit: str
+    callback_retry_seconds: int
+    callback_max_attempts: int
+    callback_timeout_seconds: float
+    callback_max_answer_bytes: int
+    callback_concurrency: int
+    callback_allowed_networks: tuple[Network, ...]
+    callback_secret_overlap_seconds: int
+
+    @property
+    def production(self) -> bool:
+        """Tell whether this copy serves real customers."""
+        return self.app_env == "production"
+
+    def flask_config(self) -> dict[str, Any]:
+        """Return what Flask and its extensions read from `app.config`."""
+        return {
+            "SECRET_KEY": self.secret_keys[0],
+            "MAX_CONTENT_LENGTH": self.max_body_bytes,
+            "MAX_FORM_MEMORY_SIZE": self.max_body_bytes,
+            "SQLALCHEMY_DATABASE_URI": self.database_url,
+            "SQLALCHEMY_ENGINE_OPTIONS": self.engine_options(),
+            "RATELIMIT_STORAGE_URI": _limiter_uri(self.redis_url),
+            "RATELIMIT_STORAGE_OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 1},
+            "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
+            "RATELIMIT_HEADERS_ENABLED": False,
+            "RATELIMIT_KEY_PREFIX": "limit",
+        }
+
+    def engine_options(self) -> dict[str, Any]:
+        """Return what SQLAlchemy is given to make an engine."""
+        timeout_ms = self.statement_timeout_seconds * 1000
+        return {
+            "pool_size": self.database_pool_size,
+            "max_overflow": self.database_pool_size,
+            "pool_timeout": 5,
+            "connect_args": {
+                "connect_timeout": self.database_connect_timeout_seconds,
+                "options": f"-c timezone=UTC -c statement_timeout={timeout_ms}"
+                f" -c idle_in_transaction_session_timeout=60000",
+                "application_name": "perennial",
+            },
+        }
+
+
+_current: Settings | None = None
+
+
+def get_settings() -> Settings:
+    """Return the settings of this process, read once. Raises ConfigurationError."""
+    global _current
+    if _current is None:
+        load_environment()
+        _current = read_settings()
+    return _current
+
+
+def use_settings(settings: Settings | None) -> None:
+    """Replace the settings of this process; None reads the environment again at the next use."""
+    global _current
+    _current = settings
+
+
+def load_environment() -> None:
+    """Fill what the environment leaves open from `.env`, then from what the launcher worked out.
+
+    And go by UTC, whatever the machine's time zone is: rq-scheduler reads its crons in local time.
+    """
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    load_dotenv(os.environ.get("ENV_FILE") or ROOT / ".env", override=False)
+    var_dir = Path(os.environ.get("VAR_DIR") or "var")
+    load_dotenv(ROOT / var_dir / "runtime.env", override=False)
+
+
+def read_settings() -> Settings:
+    """Parse and check the settings in the environment. Raises ConfigurationError."""
+    try:
+        settings = _parse(Env(eager=True))
+    except (EnvError, ValueError) as error:
+        raise ConfigurationError(f"A setting cannot be used: {error}") from error
+    _check(settings)
+    return settings
+
+
+def _parse(env: Env) -> Settings:
+    port = env.int("SIMULATOR_PORT", 8900)
+    simulator = env.str("SIMULATOR_URL", "") or f"http://127.0.0.1:{port}"
+    return Settings(
+        app_env=env.str("APP_ENV", "development", validate=OneOf(ENVIRONMENTS)),
+        secret_keys=tuple(env.list("SECRET_KEY", [])) or (DEVELOPMENT_SECRET,),
+        api_key=env.str("API_KEY", "") or None,
+        database_url=_database_url(env.str("DATABASE_URL", "")),
+        redis_url=env.str("REDIS_URL", ""),
+        test_clock=env.bool("TEST_CLOCK", False),
+        migrations_dir=ROOT / "migrations",
+        workers=env.int("WORKERS", 8, validate=Range(1, 512)),
+        trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
+        max_body_bytes=env.int("MAX_BODY_BYTES", 1_048_576, validate=Range(1024)),
+        log_level=env.str("LOG_LEVEL", "INFO", validate=OneOf(LOG_LEVELS)),
+        log_format=env.str("LOG_FORMAT", "text", validate=OneOf(["text", "json"])),
+        register_rate_limit=env.str("REGISTER_RATE_LIMIT", "300/minute", validate=_rate_limit),
+        database_pool_size=env.int("DATABASE_POOL_SIZE", 10, validate=Range(2)),
+        database_connect_timeout_seconds=env.int(
+            "DATABASE_CONNECT_TIMEOUT_SECONDS", 3, validate=Range(1, 60)
+        ),
+        statement_timeout_seconds=env.int("STATEMENT_TIMEOUT_SECONDS", 15, validate=Range(1)),
+        worker_max_jobs=env.int("WORKER_MAX_JOBS", 2000, validate=Range(1)),
+        pump_seconds=env.int("PUMP_SECONDS", 50, validate=Range(1, 120)),
+        lease_slack_seconds=env.int("LEASE_SLACK_SECONDS", 30, validate=Range(1, 600)),
+        app_store_url=env.str("APP_STORE_URL", f"{simulator}/app-store"),
+        google_play_url=env.str("GOOGLE_PLAY_URL", f"{simulator}/google-play"),
+        store_timeout_seconds=env.float("STORE_TIMEOUT_SECONDS", 10, validate=SECONDS),
+        store_interactive_timeout_seconds=env.float(
+            "STORE_INTERACTIVE_TIMEOUT_SECONDS", 3, validate=SECONDS
+        ),
+        store_limit_retry_seconds=env.int("STORE_LIMIT_RETRY_SECONDS", 3600, validate=Range(1)),
+        store_concurrency=env.int("STORE_CONCURRENCY", 64, validate=Range(1, 1000)),
+        yookassa_url=env.str("YOOKASSA_URL", f"{simulator}/yookassa/v3"),
+        yookassa_shop_id=env.str("YOOKASSA_SHOP_ID", "development"),
+        yookassa_secret_key=env.str("YOOKASSA_SECRET_KEY", "development"),
+        provider_timeout_seconds=env.float("PROVIDER_TIMEOUT_SECONDS", 15, validate=SECONDS),
+        provider_concurrency=env.int("PROVIDER_CONCURRENCY", 64, validate=Range(1, 1000)),
+        payment_waiting_days=env.int("PAYMENT_WAITING_DAYS", 7, validate=Range(1, 365)),
+        reconcile_window_seconds=env.int("RECONCILE_WINDOW_SECONDS", 3600, validate=Range(60)),
+        bill_missed_periods=env.bool("BILL_MISSED_PERIODS", False),
+        autopayments_cron=env.str("AUTOPAYMENTS_CRON", "0 3 * * *", validate=_cron),
+        expire_subscriptions_cron=env.str(
+            "EXPIRE_SUBSCRIPTIONS_CRON", "30 3 * * *", validate=_cron
+        ),
+        expire_payments_cron=env.str("EXPIRE_PAYMENTS_CRON", "45 3 * * *", validate=_cron),
+        match_pending_cron=env.str("MATCH_PENDING_CRON", "*/2 * * * *", validate=_cron),
+        match_successful_cron=env.str("MATCH_SUCCESSFUL_CRON", "*/2 * * * *", validate=_cron),
+        login_rate_limit=env.str("LOGIN_RATE_LIMIT", "20/minute", validate=_rate_limit),
+        callback_retry_seconds=env.int("CALLBACK_RETRY_SECONDS", 3600, validate=Range(1)),
+        callback_max_attempts=env.int("CALLBACK_MAX_ATTEMPTS", 3, validate=Range(1, 100)),
+        callback_timeout_seconds=env.float("CALLBACK_TIMEOUT_SECONDS", 10, validate=SECONDS),
+        callback_max_answer_bytes=env.int("CALLBACK_MAX_ANSWER_BYTES", 65_536, validate=Range(1)),
+        callback_concurrency=env.int("CALLBACK_CONCURRENCY", 64, validate=Range(2, 1000)),
+        callback_allowed_networks=_networks(
+            "CALLBACK_ALLOWED_NETWORKS", env.list("CALLBACK_ALLOWED_NETWORKS", [])
+        ),
+        callback_secret_overlap_seconds=env.int(
+            "CALLBACK_SECRET_OVERLAP_SECONDS", DAY_SECONDS, validate=Range(0)
+        ),
+    )
+
+
+def _networks(name: str, written: list[str]) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network.strip()) for network in written)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _rate_limit(written: str) -> None:
+    try:
+        parse_many(written)
+    except ValueError as error:
+        raise ValidationError("Not a limit such as 300/minute.") from error
+
+
+def _cron(written: str) -> None:
+    if not croniter.is_valid(written):
+        raise ValidationError("Not a cron expression such as 0 3 * * *.")
+
+
+def _database_url(url: str) -> str:
+    """Accept the usual spellings of a Postgres URL and name the driver that is installed."""
+    for prefix in ("postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    return url
+
+
+def _check(settings: Settings) -> None:
+    for name, value in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
+        if not value:
+            raise ConfigurationError(
+                f"{name} is not set and no running copy was found. Start one with `make run`, "
+                f"or set {name} in the environment or in .env."
+            )
+    if not settings.database_url.startswith("postgresql+psycopg://"):
+        raise ConfigurationError(
+            "DATABASE_URL must name a Postgres: postgresql://user:password@host:port/database"
+        )
+    if not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigurationError("REDIS_URL must begin with redis://, rediss:// or unix://")
+    if any(len(key) < MIN_SECRET_LENGTH for key in settings.secret_keys):
+        raise ConfigurationError(
+            f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} characters. "
+            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    if settings.production:
+        _check_production(settings)
+
+
+def _check_production(settings: Settings) -> None:
+    if DEVELOPMENT_SECRET in settings.secret_keys:
+        raise ConfigurationError(
+            "SECRET_KEY is not set. Production does not start with the development default. "
+            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    if settings.api_key is not None and len(settings.api_key) < MIN_SECRET_LENGTH:
+        raise ConfigurationError(
+            f"API_KEY is shorter than {MIN_SECRET_LENGTH} characters. Use a longer one, or leave "
+            "it out and make keys with: flask api-key create NAME"
+        )
+    if settings.yookassa_secret_key == "development":
+        raise ConfigurationError(
+            "YOOKASSA_SHOP_ID and YOOKASSA_SECRET_KEY are not set; production needs a shop's own."
+        )
+    if settings.test_clock:
+        raise ConfigurationError("TEST_CLOCK=1 moves the time of real customers. Unset it.")
+
+
+def _limiter_uri(redis_url: str) -> str:
+    """Return the Redis URL in the spelling of the `limits` library."""
+    return redis_url.replace("unix://", "redis+unix://", 1)

@@ -1,0 +1,255 @@
+"""The REST API as a whole: its blueprints, request ids, and the document that describes it."""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import flask_smorest
+import flask_swagger_ui
+import structlog
+import uuid_utils.compat
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from flask import Flask, Request, Response, g, request, send_from_directory
+from flask.sessions import SessionInterface, SessionMixin
+from marshmallow import Schema, fields
+from werkzeug.routing import IntegerConverter
+
+from project.core import input as inputs
+from project.core.auth import Credential, public
+from project.core.errors import PROBLEM_JSON
+from project.core.idempotency import HEADER as IDEMPOTENCY_HEADER
+from project.core.transaction import own_transactions
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{8,64}")
+SWAGGER_ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
+
+rest_api = flask_smorest.Api()
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    """A resource's routes, with this product's way to read input."""
+
+    ARGUMENTS_PARSER = inputs.InputParser()
+
+
+def described_by(*decorators: Callable[[Any], Any]) -> Callable[[View], View]:
+    """Describe a view in the API document by decorators that are not run at each request.
+
+    For a route that must be fast and reads its input and writes its answer by hand.
+    """
+
+    def describe(view: View) -> View:
+        described: Any = lambda: None  # noqa: E731
+        for decorator in reversed(decorators):
+            described = decorator(described)
+        view._apidoc = described._apidoc  # type: ignore[attr-defined]
+        return view
+
+    return describe
+
+
+class NoSessions(SessionInterface):
+    """Nobody has a cookie session here, so none is looked for."""
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        """Return the session that holds nothing."""
+        return self.make_null_session(app)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Keep nothing."""
+
+
+class IdConverter(IntegerConverter):
+    """An id in a path: a number that fits the database's 64 bits; any other is no such thing.
+
+    The pattern alone decides: to a number that only a converter's own check refuses, werkzeug
+    answers that the method is not allowed.
+    """
+
+    regex = r"[1-9][0-9]{0,17}"
+    largest = 10**18 - 1
+
+
+class DocumentConverter(OpenAPIConverter):
+    """Describes input as it is read: known fields only, and as many as the schema asks for."""
+
+    def schema2jsonschema(self, schema: Schema) -> dict[str, Any]:
+        """Return the JSON Schema of a marshmallow schema."""
+        described: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        if isinstance(schema, inputs.InputSchema):
+            described |= {"additionalProperties": False, **schema.document}
+        return described
+
+
+class DocumentPlugin(MarshmallowPlugin):
+    """apispec's plugin for marshmallow, with our way to describe input."""
+
+    Converter = DocumentConverter
+
+
+class ProblemSchema(Schema):
+    """RFC 9457 problem document."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    errors = fields.Dict(keys=fields.String())
+    request_id = fields.String(required=True, allow_none=True)
+
+
+def register(app: Flask) -> None:
+    """Prepare the application for the blueprints of the domains."""
+    app.session_interface = NoSessions()
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.converters["id"] = IdConverter
+    app.before_request(_take_request_id)
+    app.after_request(_finish_answer)
+    app.config.update(
+        API_TITLE="Perennial",
+        API_VERSION="1",
+        OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_SWAGGER_UI_PATH="docs",
+        OPENAPI_SWAGGER_UI_URL="/docs/assets/",
+        OPENAPI_SWAGGER_UI_CONFIG={"persistAuthorization": True},
+    )
+    app.add_url_rule("/docs/assets/<path:name>", "docs_assets", public(_serve_docs_asset))
+    rest_api.init_app(app, spec_kwargs={"marshmallow_plugin": DocumentPlugin()})
+    rest_api.register_converter(
+        IdConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": IdConverter.largest}
+    )
+    for endpoint in ("api-docs.openapi_json", "api-docs.openapi_swagger_ui"):
+        app.view_functions[endpoint] = _open_to_all(app.view_functions[endpoint])
+
+
+def _open_to_all(method: Any) -> Any:
+    @public
+    @own_transactions
+    @wraps(method)
+    def view() -> Any:
+        return method()
+
+    return view
+
+
+@own_transactions
+def _serve_docs_asset(name: str) -> Response:
+    return send_from_directory(SWAGGER_ASSETS, name, max_age=86_400)
+
+
+def _take_request_id() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.compat.uuid7())
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _finish_answer(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if response.mimetype in ("application/json", PROBLEM_JSON):
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+_SECURITY: dict[Credential, list[dict[str, list[str]]]] = {
+    Credential.OPERATOR: [{"operatorKey": []}],
+    Credential.DEVICE: [{}, {"clientToken": []}],
+    Credential.COMPANY: [{"companyToken": []}],
+    Credential.COMPANY_OR_OPERATOR: [{"companyToken": []}, {"operatorKey": []}],
+    Credential.PUBLIC: [],
+}
+_PROBLEMS = {
+    400: "The input cannot be used; `errors` names the fields.",
+    401: "No credential, or one that is not known.",
+    403: "The credential has not the scope that this takes.",
+    404: "There is no such thing.",
+    409: "The request contradicts what is there.",
+    413: "The body is too large.",
+    415: "The body is neither JSON nor a form.",
+    429: "Too many requests; see Retry-After.",
+    503: "Away for a moment; see Retry-After.",
+}
+
+
+def document(app: Flask) -> None:
+    """Complete the API document: credentials, problem answers, headers, form bodies."""
+    spec = rest_api.spec
+    spec.components.security_scheme("operatorKey", {"type": "http", "scheme": "bearer"})
+    spec.components.security_scheme("companyToken", {"type": "http", "scheme": "bearer"})
+    spec.components.security_scheme(
+        "clientToken", {"type": "apiKey", "in": "header", "name": "X-Client-Token"}
+    )
+    if "Problem" not in spec.components.schemas:
+        spec.components.schema("Problem", schema=ProblemSchema)
+    views = {
+        (_openapi_path(rule.rule), method.lower()): app.view_functions[rule.endpoint]
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }
+    for path, operations in spec._paths.items():
+        for method, operation in operations.items():
+            view = views.get((path, method))
+            if view is not None and isinstance(operation, dict):
+                _complete(operation, method, view, has_id="{" in path)
+                _complete_body(operation, spec.components.schemas)
+
+
+def _openapi_path(rule: str) -> str:
+    return re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule)
+
+
+def _complete(operation: dict[str, Any], method: str, view: Any, *, has_id: bool) -> None:
+    credential = getattr(view, "credential", Credential.PUBLIC)
+    operation["security"] = _SECURITY[credential]
+    statuses = {429, 503}
+    statuses |= {401} if credential is not Credential.PUBLIC else set()
+    by_operator = credential in (Credential.OPERATOR, Credential.COMPANY_OR_OPERATOR)
+    statuses |= {403} if by_operator else set()
+    statuses |= {404} if has_id else set()
+    statuses |= {400} if operation.get("parameters") else set()
+    if method != "get":
+        statuses |= {400, 413, 415}
+    if getattr(view, "takes_idempotency_key", False):
+        statuses |= {409}
+        operation.setdefault("parameters", []).append(_idempotency_parameter())
+    responses = operation.setdefault("responses", {})
+    responses.pop("default", None)
+    statuses |= {int(code) for code in responses if int(code) >= 400}
+    for status in sorted(statuses):
+        stated = responses.get(str(status), {})
+        if "content" in stated:
+            continue
+        described = stated.get("description")
+        responses[str(status)] = {
+            "description": _PROBLEMS.get(status) or described or "A problem.",
+            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+
+
+def _complete_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Say that a body may be a form, and that it may be left out where nothing in it is needed."""
+    body = operation.get("requestBody", {})
+    content = body.get("content", {})
+    if "application/json" not in content:
+        return
+    content["application/x-www-form-urlencoded"] = content["application/json"]
+    schema = schemas[content["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+    body["required"] = bool(schema.get("required") or schema.get("minProperties"))
+
+
+def _idempotency_parameter() -> dict[str, Any]:
+    return {
+        "in": "header",
+        "name": IDEMPOTENCY_HEADER,
+        "required": False,
+        "description": "The same key with the same body gets the first answer, for 24 hours.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+    }

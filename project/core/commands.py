@@ -1,0 +1,59 @@
+"""What commands share: friendly errors, and running due work here or by the workers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from project.core import pump
+from project.core.errors import AppError
+from project.core.queues import wake
+from project.core.transaction import transaction
+
+COUNT_AT_MOST = 10_000_000
+
+
+class FriendlyGroup(AppGroup):
+    """Commands whose expected errors are one sentence, not a stack trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except AppError as error:
+            raise click.ClickException(error.detail) from error
+
+
+def run_due(
+    work: pump.Work[Any, Any],
+    count_due: Callable[[], int],
+    noun: str,
+    *,
+    inline: bool,
+    limit: int | None = None,
+) -> None:
+    """Wake the workers for what is due, or do it here with a progress bar."""
+    with transaction():
+        due = count_due()
+    if not inline and limit is None:
+        with transaction():
+            wake(work.wakeup)
+        click.echo(f"{due} {noun} are due; the workers have been woken.")
+        return
+    total = due if limit is None else min(due, limit)
+    with progress_bar(noun, total) as advance:
+        done = pump.run(work, limit=limit, on_progress=advance)
+    click.echo(f"{getattr(work, 'sent', done)} {noun} done.")
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how far it is on standard error; without a total, that it moves."""
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,209 @@
+"""One way to report an error: RFC 9457 problem documents, written for people."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, json, request
+from marshmallow import ValidationError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+log = structlog.get_logger()
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+FieldErrors = Mapping[str, Any]
+
+
+class AppError(Exception):
+    """An expected error; the subclass states its status, the instance what was wrong."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    title = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        errors: FieldErrors | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+
+class BadRequest(AppError):
+    """The input cannot be used as it is."""
+
+    status = HTTPStatus.BAD_REQUEST
+    title = "Bad request"
+
+
+class Unauthorized(AppError):
+    """No credential, or one that is not known."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    title = "Not authenticated"
+
+
+class PaymentRequired(AppError):
+    """The store or the payment provider refused."""
+
+    status = HTTPStatus.PAYMENT_REQUIRED
+    title = "Refused"
+
+
+class Forbidden(AppError):
+    """A known credential that may not do this."""
+
+    status = HTTPStatus.FORBIDDEN
+    title = "Not allowed"
+
+
+class NotFound(AppError):
+    """There is no such thing, or not for this caller."""
+
+    status = HTTPStatus.NOT_FOUND
+    title = "Not found"
+
+
+class Conflict(AppError):
+    """The request contradicts what is there."""
+
+    status = HTTPStatus.CONFLICT
+    title = "Conflict"
+
+
+class ServiceUnavailable(AppError):
+    """Something this answer needs is away for a moment."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Service unavailable"
+
+    def __init__(self, detail: str, *, retry_after: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    errors: FieldErrors | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Build a problem document: type, title, status, detail, errors {field: [...]}, request_id."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title,
+        "status": int(status),
+        "detail": detail,
+        "request_id": g.get("request_id"),
+    }
+    if errors:
+        body["errors"] = errors
+    return Response(
+        # A field's name may hold half of a surrogate pair, which has no place in UTF-8.
+        json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
+        status=int(status),
+        headers=dict(headers or {}),
+        mimetype=PROBLEM_JSON,
+    )
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application with a problem document."""
+    app.register_error_handler(AppError, _app_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(PoolTimeout, _database_away)
+    app.register_error_handler(Exception, _unexpected_error)
+
+
+def _app_error(error: AppError) -> Response:
+    headers = error.headers
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": 'Bearer realm="perennial"', **headers}
+    return problem(error.status, error.title, error.detail, error.errors, headers)
+
+
+_HTTP_DETAILS = {
+    404: "There is nothing at this address. See /docs for what there is.",
+    405: "This address does not take this method; the Allow header names those it takes.",
+    413: "The body is larger than this service accepts.",
+    415: "Send the body as application/json or as a form.",
+}
+
+
+def _http_error(error: HTTPException) -> Response:
+    if error.code is None or error.response is not None:
+        return error.get_response()  # type: ignore[return-value]
+    data = getattr(error, "data", None) or {}
+    errors = _field_errors(data.get("messages"))
+    detail = _HTTP_DETAILS.get(error.code) or error.description or error.name
+    if errors:
+        detail = "The input has errors; see `errors` for each field."
+    headers = {
+        name: value
+        for name, value in error.get_headers()
+        if name.lower() not in ("content-type", "content-length")
+    }
+    if error.code == HTTPStatus.TOO_MANY_REQUESTS:
+        detail = "Too many requests from this address. Wait a little and try again."
+        headers.setdefault("Retry-After", "60")
+    return problem(error.code, error.name, detail, errors, headers)
+
+
+def _field_errors(messages: Any) -> FieldErrors | None:
+    """Flatten webargs' {location: {field: [...]}} to {field: [...]}."""
+    if not isinstance(messages, dict):
+        return None
+    flat: dict[str, Any] = {}
+    for location, fields in messages.items():
+        if isinstance(fields, dict):
+            flat.update({str(field): texts for field, texts in fields.items()})
+        else:
+            flat[str(location)] = fields
+    return flat or None
+
+
+def _database_error(error: DBAPIError) -> Response:
+    away = isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated
+    if away:
+        return _database_away(error)
+    if isinstance(error, DataError):
+        log.warning("database.refused_value", error=str(error.orig))
+        return problem(400, "Bad request", "A value is outside of what can be stored.")
+    return _unexpected_error(error)
+
+
+def _database_away(error: Exception) -> Response:
+    cause = getattr(error, "orig", None) or error
+    log.warning("database.away", error=type(cause).__name__, reason=str(cause).split("\n")[0])
+    return problem(
+        503,
+        "Service unavailable",
+        "The database does not answer at the moment. Nothing was recorded; try again.",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def _unexpected_error(error: Exception) -> Response:
+    log.error("request.failed", path=request.path, exc_info=error)
+    return problem(
+        500,
+        "Internal error",
+        "Something went wrong on our side. It has been logged under this request_id.",
+    )
+
+
+def first_message(error: ValidationError) -> str:
+    """Return the first sentence of a validation error, for commands that print one line."""
+    messages: Any = error.messages
+    while isinstance(messages, (dict, list)):
+        messages = next(iter(messages.values() if isinstance(messages, dict) else messages))
+    return str(messages)

@@ -1,0 +1,175 @@
+"""Is it alive, is it ready, and what is late: for supervisors, load balancers and people."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from flask import Flask
+from marshmallow import Schema, fields
+from redis import RedisError
+from rq import Worker
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from project.config import get_settings
+from project.core import clock
+from project.core.api import Blueprint, rest_api
+from project.core.auth import public
+from project.core.transaction import own_transactions, transaction
+from project.extensions import db, redis_client
+
+blueprint = Blueprint("health", __name__, description="Alive, ready, and what is late.")
+Part = dict[str, Any]
+
+
+class HealthSchema(Schema):
+    """The state of the whole (ok, degraded, down) and of every part."""
+
+    status = fields.String(required=True)
+    parts = fields.Dict(keys=fields.String(), values=fields.Dict())
+
+
+@dataclass(frozen=True)
+class DueProbe:
+    """A kind of due work and the query for when its oldest unfinished row was due."""
+
+    name: str
+    oldest_due_at: Callable[[], datetime | None]
+
+
+_probes: dict[str, DueProbe] = {}
+
+
+def watch(probe: DueProbe) -> None:
+    """Have `GET /api/health` tell how late this kind of work is."""
+    _probes[probe.name] = probe
+
+
+def due_probes() -> list[DueProbe]:
+    """Return every kind of due work that is watched."""
+    return list(_probes.values())
+
+
+def register(_app: Flask) -> None:
+    """Serve the health checks under /api/health and /health."""
+    rest_api.register_blueprint(blueprint, url_prefix="/api/health")
+    rest_api.register_blueprint(blueprint, url_prefix="/health", name="health_short")
+
+
+@blueprint.get("")
+@public
+@blueprint.response(200, HealthSchema)
+@blueprint.alt_response(503, schema=HealthSchema, description="The API cannot serve.")
+@own_transactions
+def show_health() -> tuple[Part, int]:
+    """Tell the state of every part."""
+    parts = {
+        "database": _database(),
+        "redis": _redis(),
+        "migrations": _migrations(),
+        "workers": _workers(),
+        "due": _due(),
+    }
+    vital = parts["database"]["status"] == "ok" and parts["migrations"]["status"] == "ok"
+    well = all(part["status"] == "ok" for part in parts.values())
+    status = "ok" if well else "degraded" if vital else "down"
+    return {"status": status, "parts": parts}, 200 if vital else 503
+
+
+@blueprint.get("/live")
+@public
+@blueprint.response(200, HealthSchema)
+@own_transactions
+def show_live() -> Part:
+    """Answer as long as the process does."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/ready")
+@public
+@blueprint.response(200, HealthSchema)
+@blueprint.alt_response(503, schema=HealthSchema, description="The API cannot serve yet.")
+@own_transactions
+def show_ready() -> tuple[Part, int]:
+    """Answer 200 when requests can be served: the database is there and migrated."""
+    parts = {"database": _database(), "migrations": _migrations()}
+    ready = all(part["status"] == "ok" for part in parts.values())
+    return {"status": "ok" if ready else "down", "parts": parts}, 200 if ready else 503
+
+
+def _database() -> Part:
+    try:
+        with transaction():
+            db.session.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        return {"status": "down", "error": type(error).__name__}
+    return {"status": "ok"}
+
+
+def _redis() -> Part:
+    try:
+        redis_client().ping()
+    except RedisError as error:
+        return {"status": "down", "error": type(error).__name__}
+    return {"status": "ok"}
+
+
+def _migrations() -> Part:
+    try:
+        found = current_revision()
+    except SQLAlchemyError as error:
+        return {"status": "down", "error": type(error).__name__}
+    wanted = head_revision()
+    return {"status": "ok" if found == wanted else "down", "current": found, "head": wanted}
+
+
+def current_revision() -> str | None:
+    """Return the migration the database stands at; None if it was never migrated."""
+    with transaction():
+        exists = db.session.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
+        if not exists:
+            return None
+        found = db.session.scalar(text("SELECT version_num FROM alembic_version"))
+        return None if found is None else str(found)
+
+
+@lru_cache(maxsize=1)
+def head_revision() -> str | None:
+    """Return the newest migration of this code."""
+    config = Config()
+    config.set_main_option("script_location", str(get_settings().migrations_dir))
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
+def _workers() -> Part:
+    wanted = get_settings().workers
+    try:
+        alive = len(Worker.all(connection=redis_client()))
+    except RedisError as error:
+        return {"status": "unknown", "expected": wanted, "error": type(error).__name__}
+    return {"status": "ok" if alive >= wanted else "degraded", "alive": alive, "expected": wanted}
+
+
+def _due() -> Part:
+    try:
+        with transaction():
+            oldest = {probe.name: probe.oldest_due_at() for probe in due_probes()}
+        now = clock.now()
+    except SQLAlchemyError as error:
+        return {"status": "unknown", "error": type(error).__name__}
+    return {
+        "status": "ok",
+        "oldest": {
+            name: None
+            if due_at is None or due_at > now
+            else {
+                "due_at": due_at.isoformat(),
+                "late_seconds": round((now - due_at).total_seconds()),
+            }
+            for name, due_at in oldest.items()
+        },
+    }

@@ -1,0 +1,172 @@
+"""How input is read: JSON or a form, strict fields, one set of names."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from flask import Request, g
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
+from webargs.flaskparser import FlaskParser
+from webargs.multidictproxy import MultiDictProxy
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from project.core.errors import BadRequest as BadInput
+
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+MAX_BIGINT = 2**63 - 1
+MAX_LIMIT = 1000
+MAX_PAGE = 1_000_000
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class InputParser(FlaskParser):
+    """Reads a body from JSON or, for the same flat object, from a form."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+    # A parameter that is not known is an error, or a misspelt filter would list everything.
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {
+        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
+        "query": RAISE,
+    }
+
+    def load_json(self, req: Request, schema: Any) -> Any:
+        """Return the body's object. Aborts with 400 for broken JSON, with 415 for another type."""
+        return read_body(req)
+
+    def load_querystring(self, req: Request, schema: Any) -> Any:
+        """Return the query's parameters, each of which may come once."""
+        return MultiDictProxy(_single(req.args.to_dict(flat=False), "query"), schema)
+
+
+def read_body(req: Request) -> dict[str, Any]:
+    """Return the flat object in the body, parsed once per request."""
+    if "body" not in g:
+        g.body = _parse_form(req) if req.mimetype in FORM_TYPES else _parse_json(req)
+    return dict(g.body)
+
+
+def _parse_json(req: Request) -> dict[str, Any]:
+    raw = req.get_data(cache=True)
+    if not raw and not req.mimetype:
+        return {}
+    if not req.is_json:
+        raise UnsupportedMediaType
+    try:
+        parsed = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("The body is not valid JSON.") from error
+    if not isinstance(parsed, dict):
+        raise BadRequest("The body must be a JSON object.")
+    return parsed
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse_form(req: Request) -> dict[str, Any]:
+    req.get_data(cache=True)
+    return _single(req.form.to_dict(flat=False), "form")
+
+
+def _single(values: Mapping[str, list[str]], where: str) -> dict[str, Any]:
+    for name, given in values.items():
+        if len(given) > 1:
+            raise BadRequest(f"The {where} names {name[:100]!r} more than once.")
+    return {name: given[0] for name, given in values.items()}
+
+
+def require_known_fields(body: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise BadRequest for fields that are not known, and for two spellings of the known one."""
+    unknown = [str(name)[:100] for name in body if name not in known]
+    if unknown:
+        errors = {name: ["Unknown field."] for name in unknown}
+        raise BadInput("The input has fields that are not known.", errors)
+    if len(body) > 1:
+        raise BadInput(
+            "The input says the same twice.", {known[0]: ["Given twice, under two spellings."]}
+        )
+
+
+class InputSchema(Schema):
+    """A body or query of known fields. `aliases` maps other spellings to a field's own name."""
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+    document: ClassVar[Mapping[str, Any]] = {}
+    """What the API document says of it beside its fields, as JSON Schema."""
+
+    @pre_load
+    def _use_own_names(self, data: Any, **_: Any) -> Any:
+        if not self.aliases or not isinstance(data, Mapping):
+            return data
+        renamed: dict[str, Any] = {}
+        for name, value in data.items():
+            own_name = self.aliases.get(name, name)
+            if own_name in renamed:
+                raise ValidationError("Given twice, under two spellings.", own_name)
+            renamed[own_name] = value
+        return renamed
+
+
+class Text(fields.String):
+    """Text without control characters, which neither people nor databases want in a name."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        described = {"pattern": r"^[^\u0000-\u001f\u007f]*$", **kwargs.pop("metadata", {})}
+        super().__init__(metadata=described, **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if _CONTROL_CHARACTERS.search(text):
+            raise ValidationError("Must not contain control characters.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValidationError("Must be valid Unicode.") from error
+        return text
+
+
+class Id(fields.Integer):
+    """A positive 64-bit number; its decimal digits in a string are taken too, as forms send it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strict=True, validate=validate.Range(1, MAX_BIGINT), **kwargs)
+
+    def _validated(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        if isinstance(value, str):
+            if not _DIGITS.fullmatch(value):
+                raise self.make_error("invalid", input=value)
+            value = int(value)
+        return super()._validated(value)
+
+
+class Moment(fields.AwareDateTime):
+    """A time with an offset (ISO 8601), turned to UTC."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, str) or len(value) > 40:
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        # A plus sign in a query is a space by the time it gets here.
+        moment = super()._deserialize(value.replace(" ", "+"), attr, data, **kwargs)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError as error:
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
+
+    def _serialize(self, value: datetime | None, attr: Any, obj: Any, **kwargs: Any) -> Any:
+        return None if value is None else value.astimezone(UTC).isoformat()
+
+
+class PageSchema(InputSchema):
+    """The query of a list."""
+
+    page = fields.Integer(strict=False, load_default=1, validate=validate.Range(1, MAX_PAGE))
+    limit = fields.Integer(strict=False, load_default=100, validate=validate.Range(1, MAX_LIMIT))

@@ -1,0 +1,91 @@
+"""Bare extension instances, bound to the application in `configure_extensions`."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import Engine, MetaData, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.orm import DeclarativeBase
+
+from project.config import get_settings
+
+PING_AFTER_SECONDS = 1.0
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """What every table of the product is declared on."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+migrate = Migrate()
+limiter = Limiter(key_func=get_remote_address)
+
+if TYPE_CHECKING:
+    Model = Base
+else:
+    Model = db.Model
+
+_redis: dict[str, Redis] = {}
+
+
+def ping_after_idling(engine: Engine) -> None:
+    """Have a pooled connection that lay idle proved before it is used again.
+
+    SQLAlchemy's own `pool_pre_ping` asks at every checkout, a round trip of its own each time; a
+    connection that was in use a moment ago needs none.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note_time(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def prove(connection: Any, record: Any, _proxy: Any) -> None:
+        idle_since = record.info.get("idle_since")
+        if idle_since is None or time.monotonic() - idle_since < PING_AFTER_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+
+def redis_client() -> Redis:
+    """Return this process's Redis client; it fails fast, because Redis only wakes people up."""
+    url = get_settings().redis_url
+    if url not in _redis:
+        _redis[url] = Redis.from_url(
+            url,
+            socket_connect_timeout=0.5,
+            socket_timeout=2,
+            retry=Retry(NoBackoff(), 1),
+        )
+    return _redis[url]
+
+
+def configure_extensions(app: Flask) -> None:
+    """Bind every extension to the application."""
+    db.init_app(app)
+    with app.app_context():
+        ping_after_idling(db.engine)
+    migrate.init_app(app, db, directory=str(get_settings().migrations_dir), compare_type=True)
+    limiter.init_app(app)
+    # Limits stand on single views, which check them; a look at every request would find nothing.
+    app.before_request_funcs[None].remove(limiter._check_request_limit)

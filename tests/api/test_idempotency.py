@@ -1,0 +1,238 @@
+"""Idempotency-Key: the same request again gets the first answer, for 24 hours."""
+
+import threading
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select, text
+
+from project.core.idempotency import forget_old_keys
+from project.core.models import IdempotencyKey
+from project.extensions import db
+from simulator.client import SimulatorClient
+from tests.api.problems import assert_problem
+from tests.factories import Factory, MadeApp
+from tests.time_machine import Clock
+
+KEY = {"Idempotency-Key": "order-17"}
+WEATHER = {"name": "Weather", "endpoint": "http://127.0.0.1:9/"}
+
+
+def phone(app: MadeApp) -> dict[str, Any]:
+    return {"uid": "phone-1", "appId": app.id, "language": "en", "os": "ios"}
+
+
+def test_an_app_made_twice_with_one_key_is_answered_twice_with_its_secret(
+    operator: FlaskClient,
+) -> None:
+    first = operator.post("/api/apps", json=WEATHER, headers=KEY)
+    again = operator.post("/api/apps", json=WEATHER, headers=KEY)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.get_json() == first.get_json()
+    assert again.mimetype == "application/json"
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_device_registered_twice_with_one_key_keeps_its_token(
+    client: FlaskClient, factory: Factory
+) -> None:
+    body = phone(factory.app())
+    first = client.post("/api/devices/register", json=body, headers=KEY).get_json()
+    again = client.post("/api/devices/register", json=body, headers=KEY).get_json()
+    assert again == first
+    token = {"client-token": first["client-token"]}
+    assert client.post("/api/purchase/check", json=token).status_code == 200
+    other = client.post("/api/devices/register", json=body, headers={"Idempotency-Key": "18"})
+    assert other.get_json()["client-token"] != first["client-token"]
+
+
+def test_a_purchase_with_one_key_asks_the_store_once(
+    client: FlaskClient, factory: Factory, simulator: SimulatorClient, clock: Clock
+) -> None:
+    body = {"client-token": factory.device().token, "receipt": factory.receipt()}
+    first = client.post("/api/purchase", json=body, headers=KEY)
+    clock.advance(hours=23)
+    again = client.post("/api/purchase", json=body, headers=KEY)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.get_json() == first.get_json()
+    assert simulator.control("GET", "/stores")["app-store"]["requests"] == 1
+
+
+def test_a_refusal_is_no_answer_to_keep(
+    client: FlaskClient, factory: Factory, simulator: SimulatorClient
+) -> None:
+    receipt = factory.receipt("2")
+    body = {"client-token": factory.device().token, "receipt": receipt}
+    assert_problem(client.post("/api/purchase", json=body, headers=KEY), 402)
+    simulator.control("PUT", f"/receipts/app-store/{receipt}", {"state": "active"})
+    assert client.post("/api/purchase", json=body, headers=KEY).status_code == 200
+
+
+def test_a_rotation_with_one_key_rotates_once(operator: FlaskClient, factory: Factory) -> None:
+    path = f"/api/apps/{factory.app().id}/secret"
+    first = operator.post(path, headers=KEY).get_json()
+    assert operator.post(path, headers=KEY).get_json() == first
+    assert operator.post(path).get_json() != first
+
+
+@pytest.mark.parametrize("changed", [{"endpoint": "http://127.0.0.1:9/b"}, {"name": "Sun"}])
+def test_one_key_with_another_body_is_a_conflict(
+    operator: FlaskClient, changed: dict[str, str]
+) -> None:
+    operator.post("/api/apps", json=WEATHER, headers=KEY)
+    assert_problem(operator.post("/api/apps", json={**WEATHER, **changed}, headers=KEY), 409)
+    assert len(operator.get("/api/apps").get_json()["data"]) == 1
+
+
+def test_another_body_conflicts_when_registering_and_buying_too(
+    client: FlaskClient, factory: Factory
+) -> None:
+    body = phone(factory.app())
+    client.post("/api/devices/register", json=body, headers=KEY)
+    other = {**body, "language": "de"}
+    assert_problem(client.post("/api/devices/register", json=other, headers=KEY), 409)
+    purchase = {"client-token": factory.device().token, "receipt": factory.receipt()}
+    assert client.post("/api/purchase", json=purchase, headers=KEY).status_code == 200
+    purchase["receipt"] = factory.receipt()
+    assert_problem(client.post("/api/purchase", json=purchase, headers=KEY), 409)
+
+
+def test_after_a_day_the_key_is_new(operator: FlaskClient, clock: Clock) -> None:
+    operator.post("/api/apps", json=WEATHER, headers=KEY)
+    clock.advance(hours=23, minutes=59)
+    assert operator.post("/api/apps", json=WEATHER, headers=KEY).status_code == 201
+    clock.advance(minutes=2)
+    again = operator.post("/api/apps", json=WEATHER, headers=KEY)
+    assert again.status_code == 200, "the app is there, and this is a request of its own"
+    assert "Idempotency-Replayed" not in again.headers
+    clock.advance(hours=25)
+    sun = operator.post("/api/apps", json={**WEATHER, "name": "Sun"}, headers=KEY)
+    assert sun.status_code == 201
+
+
+def test_old_keys_are_forgotten(operator: FlaskClient, clock: Clock) -> None:
+    operator.post("/api/apps", json=WEATHER, headers=KEY)
+    clock.advance(hours=20)
+    operator.post("/api/apps", json=WEATHER, headers={"Idempotency-Key": "order-18"})
+    assert forget_old_keys() == 0
+    clock.advance(hours=5)
+    assert forget_old_keys() == 1
+    assert db.session.scalar(select(func.count()).select_from(IdempotencyKey)) == 1
+
+
+def test_a_key_is_good_for_one_path(operator: FlaskClient, factory: Factory) -> None:
+    one, other = factory.app(), factory.app()
+    first = operator.post(f"/api/apps/{one.id}/secret", headers=KEY).get_json()["data"]
+    second = operator.post(f"/api/apps/{other.id}/secret", headers=KEY).get_json()["data"]
+    assert (first["id"], second["id"]) == (one.id, other.id)
+
+
+def test_a_slash_at_the_end_makes_no_other_path(operator: FlaskClient) -> None:
+    first = operator.post("/api/apps", json=WEATHER, headers=KEY)
+    assert operator.post("/api/apps/", json=WEATHER, headers=KEY).get_json() == first.get_json()
+
+
+def test_keys_of_two_operators_are_two_keys(app: Flask, client: FlaskClient) -> None:
+    answers = []
+    for name in ("one", "other"):
+        made = app.test_cli_runner().invoke(args=["api-key", "create", name])
+        headers = {**KEY, "Authorization": f"Bearer {made.stdout.strip()}"}
+        answers.append(client.post("/api/apps", json=WEATHER, headers=headers).status_code)
+    assert answers == [201, 200]
+
+
+def test_without_a_credential_a_key_opens_nothing(
+    operator: FlaskClient, client: FlaskClient
+) -> None:
+    operator.post("/api/apps", json=WEATHER, headers=KEY)
+    assert_problem(client.post("/api/apps", json=WEATHER, headers=KEY), 401)
+
+
+@pytest.mark.parametrize("whose", ["another device", "nobody"])
+def test_one_device_does_not_get_the_answer_of_another(
+    client: FlaskClient, factory: Factory, whose: str
+) -> None:
+    owner = factory.device()
+    stranger = {"another device": factory.device().token, "nobody": "ct_unknown"}[whose]
+    body = {"receipt": factory.receipt()}
+    first = client.post("/api/purchase", json=body, headers={**KEY, "X-Client-Token": owner.token})
+    assert first.status_code == 200
+    second = client.post("/api/purchase", json=body, headers={**KEY, "X-Client-Token": stranger})
+    assert_problem(second, 409 if whose == "another device" else 401)
+
+
+def test_a_dead_token_gets_no_kept_answer(client: FlaskClient, factory: Factory) -> None:
+    app = factory.app()
+    token = client.post("/api/devices/register", json=phone(app)).get_json()["client-token"]
+    body = {"client-token": token, "receipt": factory.receipt()}
+    assert client.post("/api/purchase", json=body, headers=KEY).status_code == 200
+    client.post("/api/devices/register", json=phone(app))
+    assert_problem(client.post("/api/purchase", json=body, headers=KEY), 401)
+
+
+def test_a_multipart_form_sent_again_is_the_same_body(
+    client: FlaskClient, factory: Factory
+) -> None:
+    """A client that tries again draws another boundary."""
+    body = phone(factory.app())
+    answers = []
+    for boundary in ("one", "other"):
+        parts = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in body.items()
+        )
+        answers.append(
+            client.post(
+                "/api/devices/register",
+                data=f"{parts}--{boundary}--\r\n",
+                content_type=f"multipart/form-data; boundary={boundary}",
+                headers=KEY,
+            )
+        )
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].get_json() == answers[1].get_json()
+
+
+@pytest.mark.parametrize("key", ["", " ", "two words", "x" * 256, "ü", "tab\tbed"])
+def test_a_key_that_is_none(operator: FlaskClient, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    assert_problem(operator.post("/api/apps", json=WEATHER, headers=headers), 400)
+    assert operator.get("/api/apps").get_json()["data"] == []
+
+
+def test_a_body_that_cannot_be_used_gets_the_same_problem_again(operator: FlaskClient) -> None:
+    for _ in range(2):
+        assert_problem(operator.post("/api/apps", json={"name": ""}, headers=KEY), 400, "name")
+    other = {"Idempotency-Key": "order-18"}
+    assert operator.post("/api/apps", json=WEATHER, headers=other).status_code == 201
+
+
+def test_a_device_that_registers_twice_at_once_with_one_key_gets_one_token(
+    app: Flask, factory: Factory
+) -> None:
+    body = phone(factory.app())
+    tokens = []
+    together = threading.Barrier(4)
+
+    def register() -> None:
+        together.wait()
+        answer = app.test_client().post("/api/devices/register", json=body, headers=KEY)
+        tokens.append(answer.get_json()["client-token"])
+
+    threads = [threading.Thread(target=register) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tokens) == 4
+    assert len(set(tokens)) == 1
+
+
+def test_kept_answers_hold_no_secret_in_clear(operator: FlaskClient) -> None:
+    answer = operator.post("/api/apps", json=WEATHER, headers=KEY)
+    secret = answer.get_json()["data"]["callback_secret"]
+    kept = db.session.execute(text("SELECT answer FROM idempotency_keys")).scalar_one()
+    assert secret.encode() not in bytes(kept)
