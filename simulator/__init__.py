@@ -1,0 +1,1 @@
+"""The outside world as one small HTTP server, with faults on demand."""

@@ -1,0 +1,38 @@
+"""The application: every simulated system under one set of faults."""
+
+from aiohttp import web
+
+from simulator.clock import Clock
+from simulator.control import Control
+from simulator.faults import Faults
+from simulator.inbox import Inboxes
+from simulator.json_http import System, json_errors
+from simulator.settings import Settings
+from simulator.stores import Stores
+from simulator.yookassa.api import YooKassa
+
+LARGEST_REQUEST_BYTES = 1024 * 1024
+
+
+def create_app(clock_url: str | None = None) -> web.Application:
+    """Build the simulated world; it asks `clock_url` for the time if that is given."""
+    clock = Clock(clock_url)
+    settings = Settings()
+    inboxes = Inboxes(clock)
+    faults = Faults(settings, witness=inboxes.witness)
+    yookassa = YooKassa(clock)
+    systems: list[System] = [settings, faults, inboxes, Stores(clock, settings), yookassa]
+
+    app = web.Application(
+        middlewares=[faults.middleware, json_errors], client_max_size=LARGEST_REQUEST_BYTES
+    )
+    for system in systems:
+        app.add_routes(system.routes())
+    app.add_routes(Control(systems).routes())
+
+    async def close_clock(_: web.Application) -> None:
+        await clock.close()
+
+    app.on_cleanup.append(close_clock)
+    app.on_cleanup.append(yookassa.close)
+    return app

@@ -1,0 +1,98 @@
+"""The simulator lives in the time that the platform's test clock tells."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simulator.client import SimulatorClient
+
+if TYPE_CHECKING:
+    from tests.simulator.conftest import StubClock
+
+
+def told_time(simulator: SimulatorClient) -> datetime:
+    """Return when the simulator thinks that a message sent now was received."""
+    simulator.call("POST", "/inbox/clock", {})
+    message = simulator.inbox("clock", limit=1)["messages"][0]
+    return datetime.fromisoformat(message["received_at"])
+
+
+def test_every_request_asks_for_the_time_anew(
+    clocked_simulator: SimulatorClient, stub_clock: StubClock
+) -> None:
+    start = stub_clock.now
+    for hours in (0, 25, 3):
+        stub_clock.now = start + timedelta(hours=hours)
+        assert abs(told_time(clocked_simulator) - stub_clock.now) < timedelta(seconds=1)
+    assert stub_clock.asked == 3
+
+
+def test_requests_at_once_share_one_look_up(
+    clocked_simulator: SimulatorClient, stub_clock: StubClock
+) -> None:
+    stub_clock.delay_seconds = 0.3
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(
+            threads.map(
+                lambda number: clocked_simulator.call("POST", f"/inbox/{number}", {}), range(8)
+            )
+        )
+
+    assert [answer.status for answer in answers] == [200] * 8
+    assert stub_clock.asked == 1
+
+
+def test_refused_receipt_needs_no_time(
+    clocked_simulator: SimulatorClient, stub_clock: StubClock
+) -> None:
+    clocked_simulator.call("POST", "/app-store/verify", {"receipt": "r-2"})
+
+    assert stub_clock.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (500, None),
+        (302, None),
+        (200, b"not json"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (200, b'{"now": null}'),
+        (200, b'{"now": "soon"}'),
+    ],
+)
+def test_last_known_offset_serves_when_the_clock_answers_nonsense(
+    clocked_simulator: SimulatorClient, stub_clock: StubClock, status: int, answer: bytes | None
+) -> None:
+    known = told_time(clocked_simulator)
+    stub_clock.now += timedelta(days=1)
+    stub_clock.status, stub_clock.answer = status, answer
+
+    assert abs(told_time(clocked_simulator) - known) < timedelta(seconds=2)
+
+
+def test_last_known_offset_serves_when_the_clock_is_slow(
+    clocked_simulator: SimulatorClient, stub_clock: StubClock
+) -> None:
+    known = told_time(clocked_simulator)
+    stub_clock.now += timedelta(days=1)
+    stub_clock.delay_seconds = 1.0
+
+    begin = time.monotonic()
+    told = told_time(clocked_simulator)
+
+    assert abs(told - known) < timedelta(seconds=2)
+    assert 0.4 < time.monotonic() - begin < 0.9
+
+
+def test_real_time_is_told_without_a_clock(simulator_process: SimulatorClient) -> None:
+    told = told_time(simulator_process)
+
+    assert abs(told.timestamp() - time.time()) < 1
