@@ -1,0 +1,121 @@
+# The commands of everyday life; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input install
+
+PIN := --quiet --universal --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+.PHONY: help
+help: ## This list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf '  %-14s %s\n' $$target "$$text"; done
+
+# --- Run it ---
+
+.PHONY: run
+run: $(RUNTIME) ## Start everything here (PORT=8000 SIMULATOR_PORT=8900 WORKERS=8 VAR_DIR=var)
+	@$(BIN)/python -m ops.start
+
+.PHONY: ctl
+ctl: $(RUNTIME) ## Look at or control what runs: make ctl ARGS=status, ARGS="restart api"
+	@$(BIN)/python -m ops.ctl $(ARGS)
+
+.PHONY: demo
+demo: $(RUNTIME) ## Play through the product against the running copy
+	@$(BIN)/python -m demo $(ARGS)
+
+.PHONY: seed
+seed: $(RUNTIME) ## Fill the tables with made-up data (sizes: make seed ARGS=--help)
+	@$(BIN)/python seed.py $(ARGS)
+
+.PHONY: migrate
+migrate: $(RUNTIME) ## Bring the database to the newest revision
+	@$(BIN)/python -m flask upgrade
+
+.PHONY: env
+env: ## Write .env with random secrets, if there is none (make run does it too)
+	@$(PYTHON) -m ops.environment
+
+# --- Work on it ---
+
+.PHONY: test
+test: $(DEVELOPMENT) ## Run the tests (choose: make test ARGS="-k callbacks")
+	@$(BIN)/python -m pytest --ignore=tests/faults $(ARGS)
+
+.PHONY: faults
+faults: $(DEVELOPMENT) ## Run the tests that kill processes and servers under load
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+.PHONY: lint
+lint: $(DEVELOPMENT) ## Check style, types and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(DEVELOPMENT) ## Put the code into its usual form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: prove
+prove: $(DEVELOPMENT) ## Let hypothesis try thousands of histories of charges, losses and crashes
+	@HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/billing/test_machine.py $(ARGS)
+
+.PHONY: bench
+bench: $(DEVELOPMENT) ## Measure how fast it is
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: migration
+migration: $(RUNTIME) ## Write a migration for what changed in the models: make migration m="add refunds"
+	@test -n "$(m)" || { echo 'Say what changes: make migration m="add refunds"' >&2; exit 1; }
+	@$(BIN)/python -m flask db migrate -m "$(m)" --rev-id "$$(ls migrations/versions | \
+		sed -n 's/^\([0-9][0-9]*\)_.*\.py$$/\1/p' | sort -n | awk 'END { printf "%04d", $$1 + 1 }')"
+
+.PHONY: requirements
+requirements: $(DEVELOPMENT) ## Pin what requirements.in and requirements-dev.in name
+	@$(PIP) uv
+	@$(BIN)/uv pip compile $(PIN) requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile $(PIN) requirements-dev.in -o requirements-dev.txt
+
+.PHONY: openapi
+openapi: $(RUNTIME) ## Write docs/openapi.json
+	@$(BIN)/python -m flask openapi write docs/openapi.json
+
+.PHONY: postman
+postman: openapi ## Write docs/postman_collection.json
+	@$(BIN)/python -m ops.postman docs/openapi.json > docs/postman_collection.json
+
+.PHONY: clean
+clean: ## Remove the virtual environment and what the tools left; data and .env stay
+	@rm -rf $(VENV) .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+.PHONY: clean-data
+clean-data: $(RUNTIME) ## Delete the embedded databases and logs, after asking
+	@$(BIN)/python -m ops.clean $(ARGS)
+
+# --- The virtual environment ---
+
+# `make` alone may say python3; what it finds must be new enough, which bootstrap.py checks.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Perennial needs Python 3.11 or newer; name it: make run PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) ops/bootstrap.py $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(RUNTIME): requirements.txt | $(BIN)/python
+	@echo "Installing what requirements.txt names ..."
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
+	@echo "Installing what requirements-dev.txt names ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@

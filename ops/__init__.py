@@ -1,0 +1,1 @@
+"""Starts and watches everything: embedded servers, supervisord, settings of a running copy."""

@@ -1,0 +1,145 @@
+"""Whom the embedded servers run as: root hands them over to an ordinary user."""
+
+import functools
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.errors import OpsError
+
+ACCOUNT = "perennial"
+HOME = "/nonexistent"
+# Tried in this order; the first command that works makes the account.
+MAKERS = (
+    ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", HOME),
+    ("adduser", "--system", "--group", "--no-create-home", "--home", HOME),
+)
+SPARE_ACCOUNTS = ("nobody", "daemon")
+
+
+@dataclass(frozen=True)
+class Account:
+    """An ordinary user of this machine."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @property
+    def option(self) -> str:
+        """Return the account in the spelling of `ops.launch --user`."""
+        return f"{self.uid}:{self.gid}"
+
+
+def server_account(data: Path) -> Account | None:
+    """Return whom a server with this data folder runs as; None means as we are.
+
+    Data that an ordinary user made stay with that user, so that root can start the
+    copy once and its owner can go on with it afterwards.
+    """
+    if os.geteuid() != 0:
+        return None
+    owner = data.stat() if data.exists() else None
+    if owner is not None and owner.st_uid != 0:
+        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+    return _own_account()
+
+
+def run_as(
+    account: Account | None, arguments: Sequence[str | Path], *, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as `account` in a bare environment and return what it printed."""
+    return subprocess.run(
+        list(arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=server_environment(),
+        umask=0o077,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    )
+
+
+def server_environment() -> dict[str, str]:
+    """Return the environment of the servers, without our secrets and without PGDATA and such."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return kept | {"TZ": "UTC", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HOME": "/"}
+
+
+def can_write(account: Account | None, folder: Path) -> bool:
+    """Ask the kernel whether `account` gets to this folder and may write there."""
+    if account is None:
+        return os.access(folder, os.W_OK | os.X_OK)
+    script = 'test -w "$1" && test -x "$1"'
+    return run_as(account, ["/bin/sh", "-c", script, "sh", folder]).returncode == 0
+
+
+def can_read(account: Account | None, paths: Sequence[Path]) -> bool:
+    """Ask the kernel whether `account` can read all these files."""
+    if account is None:
+        return all(os.access(path, os.R_OK) for path in paths)
+    script = 'for path; do test -r "$path" || exit 1; done'
+    return run_as(account, ["/bin/sh", "-c", script, "sh", *paths]).returncode == 0
+
+
+def hand_over(path: Path, account: Account | None) -> None:
+    """Give one file or folder to `account`."""
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+
+
+@functools.cache
+def _own_account() -> Account:
+    account = _find(ACCOUNT) or _make()
+    if account is not None:
+        return account
+    for name in SPARE_ACCOUNTS:
+        account = _find(name)
+        if account is not None:
+            print(
+                f"perennial: no account '{ACCOUNT}' could be made, so Postgres and Valkey "
+                f"run as '{name}'.",
+                file=sys.stderr,
+            )
+            return account
+    raise OpsError(
+        f"Postgres does not run as root, and no account '{ACCOUNT}' could be made for it. "
+        f"Make one with: useradd --system {ACCOUNT}"
+    )
+
+
+def _make() -> Account | None:
+    shell = shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin:/bin") or "/bin/false"
+    for command, *options in MAKERS:
+        program = shutil.which(command, path="/usr/sbin:/sbin:/usr/bin:/bin")
+        if program is None:
+            continue
+        run_as(None, [program, *options, "--shell", shell, ACCOUNT])
+        account = _find(ACCOUNT)
+        if account is not None:
+            return account
+    return None
+
+
+def _find(name: str) -> Account | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(name, entry.pw_uid, entry.pw_gid) if entry.pw_uid else None
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,312 @@
+"""What starts the product, whatever way it is started, agrees with the code."""
+
+import configparser
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops.environment import SECRETS
+from project.config import DEVELOPMENT_SECRET, MIN_SECRET_LENGTH
+from project.core.queues import QueueName
+
+ROOT = Path(__file__).parents[1]
+QUEUES = [str(queue) for queue in QueueName]
+LAUNCHER = "python -m ops.launch "
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def programs_of(*files: str) -> dict[str, configparser.SectionProxy]:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
+    for name in files:
+        parser.read_string(read(name))
+    return {
+        section.removeprefix("program:"): parser[section]
+        for section in parser.sections()
+        if section.startswith("program:")
+    }
+
+
+class TestSupervisor:
+    EMBEDDED = ("postgres", "redis", "simulator")
+
+    @pytest.fixture
+    def programs(self) -> dict[str, configparser.SectionProxy]:
+        parts = [f"ops/supervisor/{name}.conf" for name in self.EMBEDDED]
+        return programs_of("supervisord.conf", *parts)
+
+    def test_these_programs_are_started(self, programs: dict[str, Any]) -> None:
+        assert set(programs) == {"api", "worker", "scheduler", *self.EMBEDDED}
+
+    def test_embedded_servers_can_be_left_out(self) -> None:
+        assert set(programs_of("supervisord.conf")) == {"api", "worker", "scheduler"}
+
+    def test_workers_take_the_queues_of_the_code_in_its_order(
+        self, programs: dict[str, Any]
+    ) -> None:
+        command = shlex.split(programs["worker"]["command"])
+
+        assert command[-len(QUEUES) - 1 :] == ["worker", *QUEUES]
+        assert QUEUES == ["high", "medium", "default"]
+
+    def test_there_are_as_many_workers_as_the_settings_say(self, programs: dict[str, Any]) -> None:
+        assert programs["worker"]["numprocs"] == "%(ENV_WORKERS)s"
+
+    def test_the_database_is_migrated_before_the_api_serves(self, programs: dict[str, Any]) -> None:
+        command = programs["api"]["command"]
+
+        assert command.index("flask upgrade") < command.index("ops/serve.sh")
+
+    def test_every_program_dies_with_its_supervisor(self, programs: dict[str, Any]) -> None:
+        for name, program in programs.items():
+            # The servers themselves see to it in their own launchers.
+            wanted = "python -m ops." if name in ("postgres", "redis") else LAUNCHER
+            assert program["command"].startswith(wanted), name
+
+    def test_servers_start_first_and_stop_last(self, programs: dict[str, Any]) -> None:
+        order = ["postgres", "simulator", "api", "worker", "scheduler"]
+        priorities = [int(programs[name]["priority"]) for name in order]
+
+        assert priorities == sorted(set(priorities))
+        assert programs["redis"]["priority"] == programs["postgres"]["priority"]
+
+    def test_every_program_is_started_again_and_its_log_is_bounded(
+        self, programs: dict[str, Any]
+    ) -> None:
+        for name, program in programs.items():
+            assert program["autorestart"] == "true", name
+            assert program["redirect_stderr"] == "true", name
+            assert program["stdout_logfile"].startswith("%(ENV_VAR_DIR)s/log/"), name
+            assert program["stdout_logfile_maxbytes"].endswith("MB"), name
+
+    def test_postgres_is_stopped_without_waiting_for_clients(
+        self, programs: dict[str, Any]
+    ) -> None:
+        assert programs["postgres"]["stopsignal"] == "INT"
+
+    def test_modules_and_scripts_that_are_started_are_there(self, programs: dict[str, Any]) -> None:
+        for program in programs.values():
+            for module in re.findall(r"-m ((?:ops|simulator)[\w.]*)", program["command"]):
+                path = ROOT / module.replace(".", "/")
+                assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+            for script in re.findall(r"\bsh (ops/\S+\.sh)", program["command"]):
+                assert (ROOT / script).exists()
+
+
+class TestContainers:
+    @pytest.fixture
+    def services(self) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load(read("docker-compose.yml"))["services"]
+        return found
+
+    @pytest.fixture
+    def dockerfile(self) -> list[tuple[str, str]]:
+        joined = read("Dockerfile").replace("\\\n", " ")
+        lines = [line.strip() for line in joined.splitlines()]
+        parts = [line.partition(" ") for line in lines if line and not line.startswith("#")]
+        return [(instruction, rest.strip()) for instruction, _, rest in parts]
+
+    def test_these_services_are_started(self, services: dict[str, Any]) -> None:
+        assert set(services) == {
+            "api",
+            "migrate",
+            "postgres",
+            "redis",
+            "scheduler",
+            "simulator",
+            "worker",
+        }
+
+    @pytest.mark.parametrize("role", ["worker", "scheduler"])
+    def test_a_container_runs_what_supervisor_runs(
+        self, services: dict[str, Any], role: str
+    ) -> None:
+        program = programs_of("supervisord.conf")[role]
+
+        assert services[role]["command"] == program["command"].removeprefix(LAUNCHER)
+
+    def test_the_api_and_its_migration_too(
+        self, services: dict[str, Any], dockerfile: list[tuple[str, str]]
+    ) -> None:
+        command = programs_of("supervisord.conf")["api"]["command"]
+
+        assert services["migrate"]["command"] in command
+        assert "command" not in services["api"]
+        assert ("CMD", '["sh", "ops/serve.sh"]') in dockerfile
+        assert "sh ops/serve.sh" in command
+
+    def test_nothing_starts_before_the_database_is_migrated(self, services: dict[str, Any]) -> None:
+        for name in ("api", "worker", "scheduler"):
+            condition = services[name]["depends_on"]["migrate"]["condition"]
+            assert condition == "service_completed_successfully"
+        assert services["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
+
+    def test_there_are_as_many_workers_as_beside_supervisor(self, services: dict[str, Any]) -> None:
+        assert services["worker"]["deploy"]["replicas"] == "${WORKERS:-8}"
+
+    def test_redis_keeps_what_it_is_told(self, services: dict[str, Any]) -> None:
+        assert "--appendonly yes" in services["redis"]["command"]
+        assert "--maxmemory-policy noeviction" in services["redis"]["command"]
+
+    def test_what_must_last_is_on_volumes(self, services: dict[str, Any]) -> None:
+        declared = set(yaml.safe_load(read("docker-compose.yml"))["volumes"])
+
+        used = {
+            volume.split(":")[0]
+            for service in services.values()
+            for volume in service.get("volumes", [])
+        }
+        assert used == declared == {"postgres", "redis"}
+
+    def test_no_secret_is_written_into_the_files(self) -> None:
+        for name in ("docker-compose.yml", "Dockerfile"):
+            assert not re.search(r"(PASSWORD|SECRET|API_KEY)\w*[:=] *[\"']?[A-Za-z0-9]", read(name))
+
+    def test_settings_that_are_set_are_settings_that_are_read(
+        self, services: dict[str, Any]
+    ) -> None:
+        given = services["api"]["environment"]
+
+        assert set(given) - READ == {"TZ"}
+
+    def test_the_image_runs_as_nobody_special_and_in_utc(
+        self, dockerfile: list[tuple[str, str]]
+    ) -> None:
+        instructions = dict(dockerfile)
+
+        assert instructions["USER"] not in ("root", "0")
+        assert "TZ=UTC" in instructions["ENV"]
+        assert [name for name, _ in dockerfile if name not in DOCKER_INSTRUCTIONS] == []
+
+    def test_the_image_gets_what_the_product_needs(self, dockerfile: list[tuple[str, str]]) -> None:
+        left_out = read(".dockerignore").split()
+
+        assert ("COPY", ". .") in dockerfile
+        assert "requirements.txt" in read("Dockerfile")
+        for needed in ("project", "migrations", "ops", "simulator", "wsgi.py", "requirements.txt"):
+            assert (ROOT / needed).exists()
+            assert needed not in left_out
+        assert {".*", "var"} <= set(left_out), "neither .env nor data may get into the image"
+
+
+DOCKER_INSTRUCTIONS = {
+    *("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN"),
+    *("STOPSIGNAL", "USER", "WORKDIR"),
+}
+
+
+class TestMake:
+    def targets(self) -> set[str]:
+        return set(re.findall(r"^([a-z][a-z-]*):", read("Makefile"), re.MULTILINE))
+
+    @pytest.mark.parametrize(
+        "document",
+        ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))],
+    )
+    def test_every_target_that_is_named_exists(self, document: str) -> None:
+        code = re.findall(r"`([^`]+)`|^```\w*\n(.*?)^```", read(document), re.M | re.S)
+        named = {
+            target
+            for inline, block in code
+            for target in re.findall(r"\bmake +([a-z][a-z-]*)", inline + block)
+        }
+
+        assert named - self.targets() == set()
+
+    def test_the_readme_names_the_everyday_ones(self) -> None:
+        readme = read("README.md")
+
+        for target in ("run", "demo", "test", "lint", "seed"):
+            assert f"make {target}" in readme
+            assert target in self.targets()
+
+    def test_targets_are_never_taken_for_files(self) -> None:
+        phony = set(re.findall(r"^\.PHONY: (\S+)", read("Makefile"), re.MULTILINE))
+
+        assert self.targets() - phony == set()
+
+    def test_make_alone_lists_them(self) -> None:
+        told = subprocess.run(
+            ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+
+        listed = {line.split()[0] for line in told.stdout.splitlines()[1:]}
+        assert listed == self.targets()
+
+    def test_ci_does_what_the_readme_says(self) -> None:
+        steps = read(".ci/run")
+
+        assert {"make lint", "make test"} <= set(re.findall(r"make \w+", steps))
+
+
+CONFIG_READS = re.compile(
+    r'(?:\benv\.\w+\(\s*|environ\.get\(|\b_cron\(env, )"([A-Z][A-Z0-9_]+)"',
+)
+LAUNCHERS_READ = re.compile(
+    r'(?:\.get\(|_number\(given, |environ\[)"([A-Z][A-Z0-9_]+)"|\$\{([A-Z][A-Z0-9_]+)[:}]'
+)
+COMPOSE_READS = re.compile(r"\$\{([A-Z][A-Z0-9_]+)[:}]")
+
+
+def _names(pattern: re.Pattern[str], *files: Path) -> set[str]:
+    return {
+        name
+        for path in files
+        for groups in pattern.finditer(path.read_text())
+        for name in groups.groups()
+        if name
+    }
+
+
+OPS_FILES = [*ROOT.glob("ops/*.py"), *ROOT.glob("ops/*.sh"), *ROOT.glob("simulator/*.py")]
+READ = _names(CONFIG_READS, ROOT / "project" / "config.py") | _names(LAUNCHERS_READ, *OPS_FILES)
+"""Every setting that the product or its launchers read."""
+
+
+class TestExampleSettings:
+    def names(self) -> set[str]:
+        return set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", read(".env.example"), re.MULTILINE))
+
+    def test_only_settings_that_somebody_reads_are_named(self) -> None:
+        compose = ROOT / "docker-compose.yml"
+        by_compose = _names(COMPOSE_READS, compose) | {"COMPOSE_PROFILES"}
+
+        assert {"DATABASE_URL", "SECRET_KEY", "PORT", "VAR_DIR"} <= READ
+        assert self.names() - READ - by_compose == set()
+
+    def test_secrets_are_empty_and_made_at_the_first_start(self) -> None:
+        values = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", read(".env.example"), re.MULTILINE))
+
+        empty = {name for name, value in values.items() if not value.strip()}
+        assert empty == set(SECRETS)
+
+    def test_the_development_secret_is_one_that_development_takes(self) -> None:
+        assert len(DEVELOPMENT_SECRET) >= MIN_SECRET_LENGTH
+        assert DEVELOPMENT_SECRET not in read(".env.example")
+
+
+class TestDocumentation:
+    @pytest.mark.parametrize("document", ["docs/operations.md"])
+    def test_settings_that_are_named_are_settings_that_are_read(self, document: str) -> None:
+        known = READ | _names(COMPOSE_READS, ROOT / "docker-compose.yml")
+        code = " ".join(re.findall(r"`([^`]+)`", read(document)))
+        named = set(re.findall(r"\b([A-Z]{3,}(?:_[A-Z]+)+)\b", code))
+
+        assert {name for name in named if name not in known | SUPERVISORS} == set()
+
+
+SUPERVISORS = {
+    "SUPERVISOR_INCLUDE",
+    "SUPERVISOR_PASSWORD",
+    "SUPERVISOR_PORT",
+    "SUPERVISOR_SOCKET",
+    "SUPERVISOR_URL",
+}
+"""What supervisord.conf itself takes from the environment."""
