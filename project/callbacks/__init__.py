@@ -1,0 +1,14 @@
+"""Telling others what happened: signed callbacks, retried and replayed, never lost."""
+
+from flask import Flask
+
+from project.callbacks import queries
+from project.callbacks.routes import blueprint
+from project.core import health
+from project.core.api import rest_api
+
+
+def register(_app: Flask) -> None:
+    """Serve the callbacks' routes and watch what is due."""
+    rest_api.register_blueprint(blueprint)
+    health.watch(health.DueProbe("callbacks", queries.oldest_due_at))

@@ -1,0 +1,141 @@
+"""Endpoints, the events they hear of, and every callback with each of its attempts."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from project.core.models import Claimable, Timestamp, due_index
+from project.extensions import Model
+
+LANES = 2
+"""How many requests an endpoint gets at once, at most."""
+
+
+class CallbackState(StrEnum):
+    """Pending until an attempt succeeds (delivered) or the last one has failed."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class Trigger(StrEnum):
+    """What asked for an attempt."""
+
+    SCHEDULE = "schedule"
+    REPLAY = "replay"
+
+
+class Endpoint(Model):
+    """A URL that callbacks go to; `owner_type` and `owner_id` say whose it is."""
+
+    __tablename__ = "endpoints"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    owner_type: Mapped[str] = mapped_column(Text)
+    owner_id: Mapped[int] = mapped_column(BigInteger)
+    url: Mapped[str] = mapped_column(Text)
+    secret: Mapped[bytes] = mapped_column(LargeBinary)
+    former_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    former_secret_until: Mapped[datetime | None] = mapped_column(Timestamp)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (UniqueConstraint("owner_type", "owner_id"),)
+
+
+class DeliveryLane(Claimable, Model):
+    """The right to have one request in flight to an endpoint; who claims the lane has it.
+
+    `due_at` is when the lane may be used next: later than now while a hanging endpoint rests.
+    """
+
+    __tablename__ = "delivery_lanes"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    endpoint_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(Endpoint.id, ondelete="CASCADE")
+    )
+    number: Mapped[int]
+    timeouts_in_a_row: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+
+    __table_args__ = (UniqueConstraint("endpoint_id", "number"),)
+
+
+class Event(Model):
+    """Something that happened, written in the transaction in which it did."""
+
+    __tablename__ = "events"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(Text)
+    subject_type: Mapped[str] = mapped_column(Text)
+    subject_id: Mapped[int] = mapped_column(BigInteger)
+    data: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    occurred_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (Index("ix_events_subject", "subject_type", "subject_id", "occurred_at"),)
+
+
+class Callback(Claimable, Model):
+    """An event on its way to an endpoint; the body is frozen, its id is the event's."""
+
+    __tablename__ = "callbacks"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(ForeignKey(Event.id))
+    endpoint_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Endpoint.id))
+    type: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    trigger: Mapped[str] = mapped_column(Text, server_default=Trigger.SCHEDULE)
+    attempts_allowed: Mapped[int]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    delivered_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
+        CheckConstraint("trigger IN ('schedule', 'replay')", name="trigger"),
+        CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
+        UniqueConstraint("event_id", "endpoint_id"),
+        due_index("callbacks", "endpoint_id"),
+        due_index("callbacks"),
+        Index("ix_callbacks_endpoint_created", "endpoint_id", "created_at"),
+        Index("ix_callbacks_created", "created_at"),
+    )
+
+
+class CallbackAttempt(Model):
+    """One request that was made, and what was answered."""
+
+    __tablename__ = "callback_attempts"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    callback_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(Callback.id, ondelete="CASCADE"), index=True
+    )
+    number: Mapped[int]
+    trigger: Mapped[str] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(Text)
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    answer: Mapped[str | None] = mapped_column(Text)
+    duration_ms: Mapped[int]
+    attempted_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (CheckConstraint("trigger IN ('schedule', 'replay')", name="trigger"),)

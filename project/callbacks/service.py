@@ -1,0 +1,187 @@
+"""Endpoints and their secrets, events and the callbacks that tell of them, replays."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat
+from sqlalchemy import case, select, update
+
+from project.callbacks import queries
+from project.callbacks.models import (
+    LANES,
+    Callback,
+    CallbackState,
+    DeliveryLane,
+    Endpoint,
+    Trigger,
+)
+from project.callbacks.signing import new_signing_secret
+from project.config import get_settings
+from project.core import bulk, clock
+from project.core.claims import is_free
+from project.core.errors import NotFound
+from project.core.queues import QueueName, Wakeup, wake
+from project.core.secrets import encrypt
+from project.extensions import db
+
+CALLBACKS_DUE = Wakeup("callbacks", QueueName.HIGH, "project.callbacks.jobs.deliver_due_callbacks")
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event to be written, and the endpoint that is to hear of it, if there is one.
+
+    `data` is what the receiver sees beside `id`, `type` and `occurred_at`.
+    """
+
+    type: str
+    subject_type: str
+    subject_id: int
+    data: dict[str, Any]
+    occurred_at: datetime
+    endpoint_id: int | None
+
+
+def create_endpoint(url: str, *, owner_type: str, owner_id: int) -> tuple[int, str]:
+    """Make an endpoint and return its id with its signing secret, which is shown this once."""
+    secret = new_signing_secret()
+    now = clock.now()
+    endpoint = Endpoint(
+        owner_type=owner_type, owner_id=owner_id, url=url, secret=encrypt(secret), created_at=now
+    )
+    db.session.add(endpoint)
+    db.session.flush()
+    db.session.add_all(
+        DeliveryLane(endpoint_id=endpoint.id, number=number, due_at=now) for number in range(LANES)
+    )
+    return endpoint.id, secret
+
+
+def change_url(endpoint_id: int, url: str) -> None:
+    """Send to another URL from now on, also what is still pending; rest no longer."""
+    endpoint = _existing_endpoint(endpoint_id)
+    if endpoint.url == url:
+        return
+    endpoint.url = url
+    db.session.execute(
+        update(DeliveryLane)
+        .where(DeliveryLane.endpoint_id == endpoint.id)
+        .values(due_at=clock.now(), timeouts_in_a_row=0)
+    )
+
+
+def rotate_secret(endpoint_id: int) -> str:
+    """Give the endpoint a new signing secret; the old one signs along for a while (24 h)."""
+    endpoint = _existing_endpoint(endpoint_id)
+    secret = new_signing_secret()
+    overlap = timedelta(seconds=get_settings().callback_secret_overlap_seconds)
+    endpoint.former_secret = endpoint.secret
+    endpoint.former_secret_until = clock.now() + overlap
+    endpoint.secret = encrypt(secret)
+    return secret
+
+
+def emit(events: Sequence[NewEvent]) -> list[UUID]:
+    """Write the events, and a callback with a frozen body for each that has an endpoint.
+
+    Part of the caller's transaction: what happened and the telling of it are recorded together
+    or not at all. Returns the ids in the order of the events.
+    """
+    if not events:
+        return []
+    ids = [uuid_utils.compat.uuid7() for _ in events]
+    bulk.insert_rows(queries.events, [_event_row(*pair) for pair in zip(ids, events, strict=True)])
+    callbacks = [
+        _callback_row(event_id, event, event.endpoint_id)
+        for event_id, event in zip(ids, events, strict=True)
+        if event.endpoint_id is not None
+    ]
+    if callbacks:
+        bulk.insert_rows(queries.callbacks, callbacks)
+        wake(CALLBACKS_DUE)
+    return ids
+
+
+def _event_row(event_id: UUID, event: NewEvent) -> dict[str, Any]:
+    return {
+        "id": event_id,
+        "type": event.type,
+        "subject_type": event.subject_type,
+        "subject_id": event.subject_id,
+        "data": json.dumps(event.data),
+        "occurred_at": event.occurred_at,
+    }
+
+
+def _callback_row(event_id: UUID, event: NewEvent, endpoint_id: int) -> dict[str, Any]:
+    body = {"id": str(event_id), "type": event.type, **event.data}
+    body["occurred_at"] = event.occurred_at.isoformat()
+    return {
+        "event_id": event_id,
+        "endpoint_id": endpoint_id,
+        "type": event.type,
+        "body": json.dumps(body, separators=(",", ":")),
+        "state": str(CallbackState.PENDING),
+        "attempts": 0,
+        "attempts_allowed": get_settings().callback_max_attempts,
+        "due_at": event.occurred_at,
+        "created_at": event.occurred_at,
+    }
+
+
+def replay(callback_id: int) -> int:
+    """Ask for one more attempt now and return how many were asked for. Raises NotFound.
+
+    The attempt has the same id and body and does not use up the scheduled ones. A callback that
+    is under way at this moment is left to that attempt.
+    """
+    if not queries.callback_exists(callback_id):
+        raise NotFound(f"There is no callback {callback_id}.")
+    return _replay_where(Callback.id == callback_id)
+
+
+def replay_many(
+    *,
+    since: datetime,
+    app_id: int | None = None,
+    company_id: int | None = None,
+    state: CallbackState = CallbackState.FAILED,
+) -> int:
+    """Replay every callback of the state that was made since then; return how many."""
+    conditions = [Callback.created_at >= since, Callback.state == state]
+    if app_id is not None:
+        conditions.append(Callback.endpoint_id.in_(queries.endpoint_ids_of_app(app_id)))
+    if company_id is not None:
+        conditions.append(Callback.endpoint_id.in_(queries.endpoint_ids_of_company(company_id)))
+    return _replay_where(*conditions)
+
+
+def _replay_where(*conditions: Any) -> int:
+    replayed = db.session.execute(
+        update(Callback)
+        .where(*conditions, is_free(queries.callbacks))
+        .values(
+            state=CallbackState.PENDING,
+            trigger=Trigger.REPLAY,
+            due_at=clock.now(),
+            attempts_allowed=case(
+                (Callback.attempts_allowed > Callback.attempts, Callback.attempts_allowed),
+                else_=Callback.attempts,
+            )
+            + 1,
+        )
+        .returning(Callback.id)
+    ).all()
+    if replayed:
+        wake(CALLBACKS_DUE)
+    return len(replayed)
+
+
+def _existing_endpoint(endpoint_id: int) -> Endpoint:
+    return db.session.scalars(
+        select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update()
+    ).one()
