@@ -1,0 +1,1 @@
+"""Apps and where their callbacks go."""

@@ -1,0 +1,57 @@
+"""The device's credential: its client-token, in the body or in a header."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import g, request
+
+from project.core.auth import Credential, requires
+from project.core.errors import Unauthorized
+from project.core.input import read_body
+from project.core.transaction import transaction
+from project.mobile.devices.service import MAX_TOKEN_LENGTH, authenticate_device, unknown_token
+
+HEADER = "X-Client-Token"
+FIELDS = ("client-token", "client_token")
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def device(view: View) -> View:
+    """Take the client-token into `g.client_token`; without one, answer 401.
+
+    Whether it is known is asked in the transaction that uses it.
+    """
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        g.client_token = _given_token()
+        return view(*args, **kwargs)
+
+    return requires(Credential.DEVICE)(guarded)  # type: ignore[return-value]
+
+
+def known_device(view: View) -> View:
+    """Answer 401 unless the client-token is in force, before a kept answer is given to it."""
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with transaction(read_only=True):
+            authenticate_device(g.client_token)
+        return view(*args, **kwargs)
+
+    return guarded  # type: ignore[return-value]
+
+
+def _given_token() -> str:
+    body = read_body(request)
+    given = [body[name] for name in FIELDS if name in body]
+    token = given[0] if given else request.headers.get(HEADER)
+    if token is None or token == "":
+        raise Unauthorized(
+            "Send the client-token in the body, or in the header X-Client-Token.",
+            {"client-token": ["Missing."]},
+        )
+    if not isinstance(token, str) or len(token) > MAX_TOKEN_LENGTH:
+        raise unknown_token()
+    return token

@@ -1,0 +1,59 @@
+"""Devices: registration for everybody, the list for operators."""
+
+from typing import Any
+
+from project.config import get_settings
+from project.core.api import Blueprint
+from project.core.auth import Scope, operator, public
+from project.core.idempotency import idempotent
+from project.core.pages import data_schema, list_schema, page_of
+from project.extensions import limiter
+from project.mobile.devices import service
+from project.mobile.devices.schemas import (
+    DeviceQuerySchema,
+    DeviceRegisteredSchema,
+    DeviceRegisterSchema,
+    DeviceSchema,
+)
+from project.mobile.models import DeviceOs
+
+blueprint = Blueprint("devices", __name__, url_prefix="/api/devices", description="Devices.")
+
+
+@blueprint.post("/register")
+@public
+@limiter.limit(lambda: get_settings().register_rate_limit)
+@idempotent
+@blueprint.arguments(DeviceRegisterSchema)
+@blueprint.response(200, DeviceRegisteredSchema)
+@blueprint.alt_response(404, description="There is no such app.")
+def register_device(body: dict[str, Any]) -> dict[str, Any]:
+    """Register a device; again with the same uid and app, it gets a new client-token."""
+    _, token = service.register_device(
+        body["app_id"],
+        body["uid"],
+        language=body["language"],
+        os=DeviceOs(body["os"]),
+        click_id=body.get("click_id"),
+    )
+    return {"status": "success", "register": "OK", "client_token": token}
+
+
+@blueprint.get("")
+@operator(Scope.READ)
+@blueprint.arguments(DeviceQuerySchema, location="query")
+@blueprint.response(200, list_schema(DeviceSchema))
+def list_devices(query: dict[str, Any]) -> dict[str, Any]:
+    """List devices, oldest first."""
+    page, limit = query.pop("page"), query.pop("limit")
+    return page_of(
+        service.listed_devices(**query), page=page, limit=limit, show=lambda row: row.Device
+    )
+
+
+@blueprint.get("/<id:device_id>")
+@operator(Scope.READ)
+@blueprint.response(200, data_schema(DeviceSchema))
+def show_device(device_id: int) -> dict[str, Any]:
+    """Show a device."""
+    return {"status": "success", "data": service.existing_device(device_id)}

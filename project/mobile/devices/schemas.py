@@ -1,0 +1,50 @@
+"""Shapes of the devices' routes."""
+
+from marshmallow import Schema, fields, validate
+
+from project.core.input import Id, InputSchema, Moment, PageSchema, Text
+from project.mobile.models import DeviceOs
+
+OS = validate.OneOf([str(os) for os in DeviceOs])
+
+
+class DeviceRegisterSchema(InputSchema):
+    """A device that registers."""
+
+    aliases = {"app_id": "appId"}
+
+    uid = Text(required=True, validate=validate.Length(1, 255))
+    app_id = Id(required=True, data_key="appId")
+    language = Text(required=True, validate=validate.Length(1, 35))
+    os = fields.String(required=True, validate=OS)
+    click_id = Text(validate=validate.Length(1, 255))
+
+
+class DeviceRegisteredSchema(Schema):
+    """The answer to a registration: the client-token is shown this once."""
+
+    status = fields.String(required=True)
+    register = fields.String(required=True)
+    client_token = fields.String(required=True, data_key="client-token")
+
+
+class DeviceQuerySchema(PageSchema):
+    """Which devices to list."""
+
+    aliases = {"appId": "app_id"}
+
+    app_id = Id()
+    os = fields.String(validate=OS)
+
+
+class DeviceSchema(Schema):
+    """A device; never its token."""
+
+    id = fields.Integer(required=True)
+    app_id = fields.Integer(required=True)
+    uid = fields.String(required=True)
+    language = fields.String(required=True)
+    os = fields.String(required=True, validate=OS)
+    click_id = fields.String(required=True, allow_none=True)
+    created_at = Moment(required=True)
+    updated_at = Moment(required=True)

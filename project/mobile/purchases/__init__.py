@@ -1,0 +1,1 @@
+"""Purchases: verified with the store, renewed or canceled by it."""

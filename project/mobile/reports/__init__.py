@@ -1,0 +1,1 @@
+"""The daily report of starts, renewals and cancellations."""
