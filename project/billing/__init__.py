@@ -1,0 +1,18 @@
+"""The billing engine: customers, packages, subscriptions, payments, reconciliation."""
+
+from flask import Flask
+
+from project.billing import queries
+from project.billing.packages.routes import blueprint as packages
+from project.billing.payments.routes import blueprint as payments
+from project.billing.reconciliation.routes import blueprint as reconciliation
+from project.billing.subscriptions.routes import blueprint as subscriptions
+from project.core import health
+from project.core.api import rest_api
+
+
+def register(_app: Flask) -> None:
+    """Serve the billing routes and watch what is due."""
+    for blueprint in (packages, subscriptions, payments, reconciliation):
+        rest_api.register_blueprint(blueprint)
+    health.watch(health.DueProbe("payments", queries.oldest_inquiry_due_at))

@@ -1,0 +1,114 @@
+"""The commands of billing; each is also a periodic job, and safe to run twice at once."""
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from project.billing import queries
+from project.billing.payments.charging import Autopayment
+from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
+from project.billing.providers.registry import DEFAULT_PROVIDER, provider_named
+from project.billing.reconciliation import matching
+from project.billing.reconciliation.books import BooksUnreadable
+from project.billing.subscriptions.service import expire_some
+from project.config import get_settings
+from project.core import clock
+from project.core.commands import COUNT_AT_MOST, progress_bar, run_due
+from project.core.errors import AppError
+from project.core.queues import QueueName, Wakeup, wake
+from project.core.transaction import transaction
+
+INLINE = click.option("--inline", is_flag=True, help="Do it here, with a progress bar.")
+
+
+@click.command("autopayments-run")
+@INLINE
+def autopayments_run(inline: bool) -> None:
+    """Charge every subscription whose period ends today or has ended."""
+    run_due(Autopayment(), lambda: _count(queries.subscriptions), "subscriptions", inline=inline)
+
+
+@click.command("expire-subscriptions-run")
+@INLINE
+def expire_subscriptions_run(inline: bool) -> None:
+    """Expire subscriptions that ended three days ago and were not paid."""
+    if not inline:
+        _wake_job("expire-subscriptions", "expire_subscriptions")
+        return
+    expired = 0
+    with progress_bar("subscriptions", None) as advance:
+        while True:
+            with transaction():
+                some = expire_some()
+            if some == 0:
+                break
+            expired += some
+            advance(some)
+    click.echo(f"{expired} subscriptions expired.")
+
+
+@click.command("expire-payments-run")
+@INLINE
+def expire_payments_run(inline: bool) -> None:
+    """Ask once more after payments that were pending too long, and expire them."""
+    work = ExpiringInquiry()
+    run_due(work, work.count_due, "payments", inline=inline)
+
+
+@click.command("match-pending-payments-run")
+@INLINE
+def match_pending_run(inline: bool) -> None:
+    """Ask the provider after pending payments."""
+    run_due(PendingInquiry(), lambda: _count(queries.payments), "payments", inline=inline)
+
+
+@click.command("match-successful-payments-run")
+@INLINE
+def match_successful_run(inline: bool) -> None:
+    """Record what succeeded at the provider in the last hour and is missing here."""
+    if not inline:
+        _wake_job("match-successful-payments", "match_successful")
+        return
+    _reconcile(timedelta(seconds=get_settings().reconcile_window_seconds))
+
+
+@click.command("reconcile")
+@click.option("--since", default="1h", show_default=True, help="How far back, such as 30d.")
+def reconcile(since: str) -> None:
+    """Compare the provider's books with ours over a longer time; each difference is a case."""
+    try:
+        _reconcile(clock.parse_duration(since))
+    except AppError as error:
+        raise click.ClickException(error.detail) from error
+
+
+def _reconcile(window: timedelta) -> None:
+    end = clock.now()
+    try:
+        report = matching.reconcile(provider_named(DEFAULT_PROVIDER), end - window, end)
+    except BooksUnreadable as error:
+        raise click.ClickException(f"The provider's books could not be read: {error}") from error
+    found = ", ".join(f"{count} {kind}" for kind, count in sorted(report.cases.items()))
+    click.echo(f"{report.read} payments read; cases: {found or 'none'}.")
+
+
+def _count(table: Any) -> int:
+    return queries.count_due(table, at_most=COUNT_AT_MOST)
+
+
+def _wake_job(name: str, job: str) -> None:
+    wakeup = Wakeup(name, QueueName.MEDIUM, f"project.billing.payments.jobs.{job}")
+    with transaction():
+        wake(wakeup)
+    click.echo("The workers have been woken.")
+
+
+COMMANDS = (
+    autopayments_run,
+    expire_subscriptions_run,
+    expire_payments_run,
+    match_pending_run,
+    match_successful_run,
+    reconcile,
+)

@@ -1,0 +1,1 @@
+"""Customers: whoever is billed."""

@@ -1,0 +1,68 @@
+"""Customers: one row per kind and reference, whoever names them first."""
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from project.billing.models import Customer
+from project.billing.providers.registry import DEFAULT_PROVIDER
+from project.core import clock
+from project.core.errors import BadRequest, NotFound
+from project.extensions import db
+
+KINDS = ("company", "external")
+EXTERNAL = "external"
+
+
+def ensure_customer(
+    kind: str,
+    reference: str,
+    *,
+    provider: str = DEFAULT_PROVIDER,
+    payment_method_id: str | None = None,
+) -> Customer:
+    """Return the customer of this kind and reference, made if need be."""
+    db.session.execute(
+        insert(Customer)
+        .values(
+            kind=kind,
+            reference=reference,
+            provider=provider,
+            payment_method_id=payment_method_id,
+            created_at=clock.now(),
+        )
+        .on_conflict_do_nothing(index_elements=["kind", "reference"])
+    )
+    return db.session.scalars(
+        select(Customer).where(Customer.kind == kind, Customer.reference == reference)
+    ).one()
+
+
+def existing_customer(customer_id: int | None) -> Customer:
+    """Return the customer. Raises NotFound."""
+    customer = db.session.get(Customer, customer_id or 0)
+    if customer is None:
+        raise NotFound(f"There is no customer {customer_id}.")
+    return customer
+
+
+def customer_named(written: str) -> Customer:
+    """Return the customer written as `kind:reference`; without a kind it is external.
+
+    Raises BadRequest for a kind that is not known.
+    """
+    kind, colon, reference = written.partition(":")
+    if not colon:
+        kind, reference = EXTERNAL, written
+    if kind not in KINDS or not reference or len(reference) > 200:
+        raise BadRequest(
+            "A customer is written as kind:reference.",
+            {"customer": [f"The kind is one of {', '.join(KINDS)}."]},
+        )
+    if kind != EXTERNAL:
+        found = db.session.scalars(
+            select(Customer).where(Customer.kind == kind, Customer.reference == reference)
+        ).one_or_none()
+        if found is None:
+            raise BadRequest(f"There is no {kind} {reference}.", {"customer": ["Not known."]})
+        return found
+    return ensure_customer(kind, reference)

@@ -1,0 +1,215 @@
+"""Tables of the billing engine: customers, packages, subscriptions, payments, cases."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from project.billing.states import (
+    AtRetryEnd,
+    CaseKind,
+    PaymentState,
+    SubscriptionState,
+    Trigger,
+    may_payment_move,
+    may_subscription_move,
+)
+from project.core.models import Claimable, Timestamp, due_index
+from project.extensions import Model
+
+__all__ = [
+    "AtRetryEnd",
+    "CaseKind",
+    "Customer",
+    "Package",
+    "Payment",
+    "PaymentState",
+    "ReconciliationCase",
+    "Subscription",
+    "SubscriptionState",
+    "Trigger",
+    "may_payment_move",
+    "may_subscription_move",
+]
+
+
+class Customer(Model):
+    """Somebody who is billed: a company, or whoever the provider's metadata names."""
+
+    __tablename__ = "customers"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    reference: Mapped[str] = mapped_column(Text)
+    provider: Mapped[str] = mapped_column(Text)
+    payment_method_id: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (UniqueConstraint("kind", "reference"),)
+
+
+class Package(Model):
+    """What can be subscribed to; the price is in minor units of the currency."""
+
+    __tablename__ = "packages"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    price: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(Text)
+    period: Mapped[str] = mapped_column(Text)
+    period_count: Mapped[int]
+    status: Mapped[str] = mapped_column(Text)
+    retry_attempts: Mapped[int]
+    retry_interval_seconds: Mapped[int]
+    at_retry_end: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("price > 0", name="price"),
+        CheckConstraint("period IN ('day', 'week', 'month', 'year')", name="period"),
+        CheckConstraint("period_count BETWEEN 1 AND 366", name="period_count"),
+        CheckConstraint("status IN ('active', 'inactive')", name="status"),
+        CheckConstraint("at_retry_end IN ('expire', 'cancel')", name="at_retry_end"),
+    )
+
+
+class Subscription(Claimable, Model):
+    """A customer's package and its current period; due when it is to be charged."""
+
+    __tablename__ = "subscriptions"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    customer_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Customer.id))
+    package_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Package.id))
+    next_package_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Package.id))
+    state: Mapped[str] = mapped_column(Text)
+    anchor_at: Mapped[datetime] = mapped_column(Timestamp)
+    current_period_start: Mapped[datetime] = mapped_column(Timestamp)
+    ended_at: Mapped[datetime] = mapped_column(Timestamp)
+    refusals: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    past_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('pending', 'active', 'past_due', 'canceled', 'expired')", name="state"
+        ),
+        CheckConstraint("current_period_start < ended_at", name="period"),
+        CheckConstraint(
+            "(state IN ('active', 'past_due')) = (due_at IS NOT NULL)", name="charged_is_due"
+        ),
+        due_index("subscriptions"),
+        Index("ix_subscriptions_customer", "customer_id"),
+        Index(
+            "ix_subscriptions_running_end",
+            "ended_at",
+            postgresql_where=text("state IN ('active', 'past_due', 'canceled')"),
+        ),
+        Index(
+            "uq_subscriptions_one_running",
+            "customer_id",
+            unique=True,
+            postgresql_where=text("state IN ('pending', 'active', 'past_due', 'canceled')"),
+        ),
+    )
+
+
+class Payment(Claimable, Model):
+    """One try to be paid for one period; its id is the provider's idempotence key.
+
+    Due while it is pending: when the provider is to be asked what became of it.
+    """
+
+    __tablename__ = "payments"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    customer_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Customer.id))
+    package_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Package.id))
+    subscription_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Subscription.id))
+    state: Mapped[str] = mapped_column(Text)
+    trigger: Mapped[str] = mapped_column(Text)
+    attempt: Mapped[int]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(Text)
+    period_start: Mapped[datetime | None] = mapped_column(Timestamp)
+    period_end: Mapped[datetime | None] = mapped_column(Timestamp)
+    provider: Mapped[str] = mapped_column(Text)
+    external_id: Mapped[str | None] = mapped_column(Text)
+    payment_method_id: Mapped[str | None] = mapped_column(Text)
+    return_url: Mapped[str | None] = mapped_column(Text)
+    confirmation_url: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    settled_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'succeeded', 'canceled', 'expired')", name="state"),
+        CheckConstraint(
+            "trigger IN ('purchase', 'subscription_cycle', 'retry_dunning', 'retry_customer',"
+            " 'retry_admin')",
+            name="trigger",
+        ),
+        CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
+        CheckConstraint("amount > 0", name="amount"),
+        UniqueConstraint("provider", "external_id"),
+        # Never charge twice: one payment per period that took the money or may yet do so.
+        Index(
+            "uq_payments_one_per_period",
+            "subscription_id",
+            "period_start",
+            unique=True,
+            postgresql_where=text("state IN ('pending', 'succeeded')"),
+        ),
+        due_index("payments"),
+        Index("ix_payments_customer", "customer_id", "created_at"),
+        Index("ix_payments_subscription", "subscription_id"),
+        Index("ix_payments_created", "created_at"),
+    )
+
+
+class ReconciliationCase(Model):
+    """A difference between the provider's books and ours, with evidence and what was done."""
+
+    __tablename__ = "reconciliation_cases"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    provider: Mapped[str] = mapped_column(Text)
+    external_id: Mapped[str | None] = mapped_column(Text)
+    payment_id: Mapped[UUID | None] = mapped_column(ForeignKey(Payment.id))
+    evidence: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    action: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Text)
+    opened_at: Mapped[datetime] = mapped_column(Timestamp)
+    resolved_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'resolved')", name="state"),
+        CheckConstraint(
+            "kind IN ('paid_there_pending_here', 'paid_there_missing_here',"
+            " 'paid_here_unknown_there', 'amount_differs')",
+            name="kind",
+        ),
+        Index(
+            "uq_reconciliation_cases_same",
+            "kind",
+            "provider",
+            text("coalesce(external_id, payment_id::text)"),
+            unique=True,
+        ),
+        Index("ix_reconciliation_cases_state", "state", "opened_at"),
+    )

@@ -1,0 +1,1 @@
+"""Packages: what can be subscribed to."""

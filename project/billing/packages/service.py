@@ -1,0 +1,67 @@
+"""Packages: what can be subscribed to, changed by operators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlalchemy.exc import IntegrityError
+
+from project.billing.models import Package
+from project.core import clock
+from project.core.errors import BadRequest, Conflict, NotFound
+from project.extensions import db
+
+ACTIVE = "active"
+
+
+def create_package(values: Mapping[str, Any]) -> Package:
+    """Make a package. Raises Conflict for a name that is taken."""
+    package = Package(**values, created_at=clock.now())
+    db.session.add(package)
+    _flush(package.name)
+    return package
+
+
+def change_package(package_id: int, values: Mapping[str, Any]) -> Package:
+    """Change a package; a new price or period counts from each subscription's next period on.
+
+    Raises NotFound, and Conflict for a name that is taken.
+    """
+    package = existing_package(package_id)
+    for name, value in values.items():
+        setattr(package, name, value)
+    _flush(package.name)
+    return package
+
+
+def _flush(name: str) -> None:
+    try:
+        db.session.flush()
+    except IntegrityError as error:
+        raise Conflict(
+            f"There is already a package named {name!r}.", {"name": ["Already taken."]}
+        ) from error
+
+
+def existing_package(package_id: int) -> Package:
+    """Return the package. Raises NotFound."""
+    package = db.session.get(Package, package_id, populate_existing=True)
+    if package is None:
+        raise NotFound(f"There is no package {package_id}.", {"package_id": ["Not known."]})
+    return package
+
+
+def package_for_sale(package_id: int) -> Package:
+    """Return the package if it can be taken. Raises NotFound and BadRequest."""
+    package = existing_package(package_id)
+    if package.status != ACTIVE:
+        raise BadRequest(
+            f"The package {package.name!r} is not sold any more.", {"package_id": ["Inactive."]}
+        )
+    return package
+
+
+def listed_packages(*, status: str | None = None) -> Select[Any]:
+    """Select packages, oldest first."""
+    statement = select(Package).order_by(Package.id)
+    return statement if status is None else statement.where(Package.status == status)

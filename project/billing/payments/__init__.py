@@ -1,0 +1,1 @@
+"""Payments: drawn, settled, asked after, expired."""

@@ -1,0 +1,163 @@
+"""Asking after payments whose end is not known: soon and often, and once more before expiry."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, func, select, update
+
+from project.billing import queries
+from project.billing.models import Payment
+from project.billing.payments.settlement import Word, settle
+from project.billing.providers.base import ProviderPayment, ProviderStatus, Unknown
+from project.billing.providers.registry import provider_named
+from project.billing.reconciliation import books, cases
+from project.billing.states import CaseKind, PaymentState
+from project.config import get_settings
+from project.core import clock
+from project.core.claims import RELEASED, claim, due, is_free, lease_for
+from project.core.queues import QueueName, Wakeup
+from project.extensions import db
+
+INQUIRIES_DUE = Wakeup(
+    "match-pending-payments", QueueName.MEDIUM, "project.billing.payments.jobs.match_pending"
+)
+EXPIRIES_DUE = Wakeup(
+    "expire-payments", QueueName.MEDIUM, "project.billing.payments.jobs.expire_payments"
+)
+COUNT_AT_MOST = 10_000_000
+SEARCHED_AROUND = timedelta(hours=1)
+
+
+class PendingInquiry:
+    """Pending payments whose turn has come, as the pump works through them."""
+
+    wakeup = INQUIRIES_DUE
+
+    def __init__(self) -> None:
+        settings = get_settings()
+        self.capacity = settings.provider_concurrency
+        self.armful = settings.provider_concurrency
+
+    def claim(self, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Claim pending payments that have waited the longest for an answer."""
+        columns = queries.payments.c
+        return claim(
+            queries.payments,
+            self._candidates(limit),
+            lease=lease_for(get_settings().provider_timeout_seconds * 2),
+            returning=[
+                columns.id,
+                columns.claim_id,
+                columns.provider,
+                columns.external_id,
+                columns.created_at,
+            ],
+        ).rows
+
+    def _candidates(self, limit: int) -> Select[Any]:
+        return due(queries.payments, now=clock.now(), limit=limit)
+
+    async def call(self, payment: Row[*tuple[Any, ...]]) -> Word:
+        """Ask the provider: by its id if we know it, else by looking for ours in its books."""
+        provider = provider_named(payment.provider)
+        if payment.external_id is not None:
+            return await provider.get(payment.external_id)
+        found = await books.find_by_payment_id(
+            provider,
+            payment.id,
+            payment.created_at - SEARCHED_AROUND,
+            payment.created_at + SEARCHED_AROUND,
+        )
+        return found or Unknown("not in the provider's books around its time")
+
+    def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
+        """Settle what is decided; one found paid is a case that is resolved by it."""
+        for payment, word in results:
+            if isinstance(word, ProviderPayment) and word.status is ProviderStatus.SUCCEEDED:
+                _note_case(payment.id, word)
+        settle([(payment.id, word) for payment, word in results])
+
+    def is_anything_due(self) -> bool:
+        """Tell whether a pending payment is to be asked after."""
+        return queries.is_inquiry_due()
+
+
+def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
+    payment = db.session.get(Payment, payment_id, populate_existing=True)
+    if payment is not None and payment.state == PaymentState.PENDING:
+        amounts_agree = (payment.amount, payment.currency) == (word.amount, word.currency)
+        if amounts_agree:
+            cases.open_case(
+                CaseKind.PAID_THERE_PENDING_HERE,
+                payment,
+                word,
+                "recorded as paid",
+                is_resolved=True,
+            )
+
+
+class ExpiringInquiry(PendingInquiry):
+    """Payments that have been pending too long: the provider is asked once more, then they end."""
+
+    wakeup = EXPIRIES_DUE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked: set[UUID] = set()
+
+    def claim(self, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Claim payments that have been pending too long; each is asked after once in a run."""
+        rows = super().claim(limit)
+        self._asked.update(row.id for row in rows)
+        return rows
+
+    def _candidates(self, limit: int) -> Select[Any]:
+        return self._overdue().limit(limit).with_for_update(skip_locked=True)
+
+    def _overdue(self) -> Select[Any]:
+        table = queries.payments
+        days = timedelta(days=get_settings().payment_waiting_days)
+        return (
+            select(table.c.id)
+            .where(
+                table.c.due_at.is_not(None),
+                table.c.created_at <= clock.now() - days,
+                table.c.id.not_in(self._asked),
+                is_free(table),
+            )
+            .order_by(table.c.created_at)
+        )
+
+    def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
+        """Settle what the provider has decided, and expire the rest if it could be asked."""
+        super().record(results)
+        unanswered = [
+            payment.id
+            for payment, word in results
+            if not (isinstance(word, Unknown) and not word.reason.startswith("not in"))
+        ]
+        db.session.execute(
+            update(queries.payments)
+            .where(
+                queries.payments.c.id.in_(unanswered),
+                queries.payments.c.state == str(PaymentState.PENDING),
+            )
+            .values(
+                state=str(PaymentState.EXPIRED),
+                due_at=None,
+                settled_at=clock.now(),
+                reason="no answer in time",
+                **RELEASED,
+            )
+        )
+
+    def count_due(self) -> int:
+        """Count the payments that have been pending too long."""
+        waiting = self._overdue().limit(COUNT_AT_MOST).subquery()
+        return int(db.session.scalar(select(func.count()).select_from(waiting)) or 0)
+
+    def is_anything_due(self) -> bool:
+        """Tell whether a payment is to be expired."""
+        return bool(db.session.execute(self._candidates(1)).all())

@@ -1,0 +1,126 @@
+"""Payments that somebody asks for: a first purchase, a customer who pays what is owed."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from project.billing import queries
+from project.billing.models import Customer, Package, Payment, Subscription
+from project.billing.packages.service import existing_package, package_for_sale
+from project.billing.payments.charging import Attempt, draw
+from project.billing.payments.settlement import FIRST_INQUIRY_SECONDS, settle
+from project.billing.periods import Period, PeriodUnit, period_from
+from project.billing.states import PaymentState, SubscriptionState, Trigger
+from project.billing.subscriptions import rules
+from project.core import clock, http_client
+from project.core.errors import Conflict, NotFound
+from project.core.transaction import transaction
+from project.extensions import db
+
+NO_CLAIM = UUID(int=0)
+
+
+def begin_purchase(customer: Customer, package_id: int, return_url: str) -> Attempt:
+    """Write down a payment that the customer will confirm at the provider.
+
+    Raises NotFound and BadRequest for the package.
+    """
+    package = package_for_sale(package_id)
+    return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
+
+
+def begin_retry(customer: Customer, trigger: Trigger) -> Attempt:
+    """Write down a payment for what is owed, outside of the retries' count.
+
+    Raises NotFound without a subscription, and Conflict if nothing is owed or a payment is
+    still under way.
+    """
+    subscription = _owing_subscription(customer.id)
+    package = existing_package(subscription.next_package_id or subscription.package_id)
+    return _begin(
+        customer,
+        package,
+        trigger,
+        subscription=subscription,
+        period=_owed_period(subscription, package),
+        payment_method_id=customer.payment_method_id,
+    )
+
+
+def _owing_subscription(customer_id: int) -> Subscription:
+    found = queries.current_subscription(customer_id)
+    if found is None:
+        raise NotFound("There is no package to pay for.")
+    subscription = db.session.get(Subscription, found.id, with_for_update=True)
+    assert subscription is not None
+    if subscription.state not in (SubscriptionState.PAST_DUE, SubscriptionState.EXPIRED):
+        raise Conflict("Nothing is owed: the period is paid for.")
+    if queries.pending_payment_of(customer_id) is not None:
+        raise Conflict("A payment is under way; its end is not known yet.")
+    return subscription
+
+
+def _owed_period(subscription: Subscription, package: Package) -> Period:
+    now = clock.now()
+    if subscription.state == SubscriptionState.EXPIRED:
+        return period_from(now, PeriodUnit(package.period), package.period_count, now)
+    return rules.next_period(subscription, package, existing_package(subscription.package_id), now)
+
+
+def _begin(
+    customer: Customer,
+    package: Package,
+    trigger: Trigger,
+    *,
+    subscription: Subscription | None = None,
+    period: Period | None = None,
+    payment_method_id: str | None = None,
+    return_url: str | None = None,
+) -> Attempt:
+    now = clock.now()
+    payment = Payment(
+        id=uuid_utils.compat.uuid7(),
+        customer_id=customer.id,
+        package_id=package.id,
+        subscription_id=subscription.id if subscription else None,
+        state=str(PaymentState.PENDING),
+        trigger=str(trigger),
+        attempt=1,
+        amount=package.price,
+        currency=package.currency,
+        period_start=period.start if period else None,
+        period_end=period.end if period else None,
+        provider=customer.provider,
+        payment_method_id=payment_method_id,
+        return_url=return_url,
+        created_at=now,
+        due_at=now + timedelta(seconds=FIRST_INQUIRY_SECONDS),
+    )
+    db.session.add(payment)
+    try:
+        db.session.flush()
+    except IntegrityError as error:
+        raise Conflict("A payment for this period is under way or made.") from error
+    return Attempt(payment, f"{customer.kind}:{customer.reference}", package.name, NO_CLAIM)
+
+
+def draw_now(attempt: Attempt) -> Payment:
+    """Send a committed payment while its customer waits; record and return what came of it."""
+    word = http_client.start(draw(attempt)).result()
+    with transaction():
+        settle([(attempt.payment.id, word)])
+        return existing_payment(attempt.payment.id)
+
+
+def existing_payment(payment_id: Any) -> Payment:
+    """Return the payment. Raises NotFound."""
+    payment = db.session.scalars(
+        select(Payment).where(Payment.id == payment_id).execution_options(populate_existing=True)
+    ).one_or_none()
+    if payment is None:
+        raise NotFound(f"There is no payment {payment_id}.")
+    return payment

@@ -1,0 +1,346 @@
+"""What a provider's word makes of a payment: the one place where money is found to be drawn.
+
+Charging, webhooks, inquiries and reconciliation all come here. A payment's row is locked, what is
+final stays final, and the subscription, the signals and the case are part of the same transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, update
+
+from project.billing import signals
+from project.billing.models import Customer, Package, Payment, Subscription
+from project.billing.periods import Period, PeriodUnit, period_from
+from project.billing.providers.base import (
+    NotThere,
+    ProviderPayment,
+    ProviderStatus,
+    Rejected,
+    Unknown,
+)
+from project.billing.reconciliation import cases
+from project.billing.signals import SettledPayment, SubscriptionChange
+from project.billing.states import (
+    CaseKind,
+    PaymentState,
+    SubscriptionState,
+    Trigger,
+    may_payment_move,
+)
+from project.billing.subscriptions import rules
+from project.core import clock
+from project.extensions import db
+
+log = structlog.get_logger()
+
+COUNTED_TRIGGERS = (Trigger.SUBSCRIPTION_CYCLE, Trigger.RETRY_DUNNING)
+FIRST_INQUIRY_SECONDS = 120
+MAX_INQUIRY_SECONDS = 3600
+NOT_TAKEN_RETRY = timedelta(hours=1)
+REASON_LENGTH = 500
+NO_PAYMENT_METHOD = "no_payment_method"
+
+Word = ProviderPayment | Rejected | Unknown | NotThere
+
+
+@dataclass
+class _Told:
+    """What the listeners are to hear at the end."""
+
+    changes: list[SubscriptionChange]
+    settled: list[SettledPayment]
+
+
+def settle(words: Sequence[tuple[UUID, Word]]) -> None:
+    """Record the provider's word on each payment; saying it again changes nothing.
+
+    Part of the caller's transaction. Rows are locked in the order of their ids, payments before
+    subscriptions, so that two callers wait for each other and never deadlock.
+    """
+    if not words:
+        return
+    payments = _locked_payments(payment_id for payment_id, _ in words)
+    subscriptions = _locked_subscriptions(payments.values())
+    packages = _packages(payments.values(), subscriptions.values())
+    told = _Told([], [])
+    now = clock.now()
+    for payment_id, word in words:
+        payment = payments[payment_id]
+        subscription = subscriptions.get(payment.subscription_id or 0)
+        _hear(payment, subscription, packages[payment.package_id], word, now, told)
+    db.session.flush()
+    if told.settled:
+        signals.payment_settled.send(happened=told.settled)
+    if told.changes:
+        signals.subscription_changed.send(happened=told.changes)
+
+
+def _locked_payments(payment_ids: Iterable[UUID]) -> dict[UUID, Payment]:
+    rows = db.session.scalars(
+        select(Payment)
+        .where(Payment.id.in_(list(payment_ids)))
+        .order_by(Payment.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {payment.id: payment for payment in rows}
+
+
+def _locked_subscriptions(payments: Iterable[Payment]) -> dict[int, Subscription]:
+    ids = [payment.subscription_id for payment in payments if payment.subscription_id is not None]
+    rows = db.session.scalars(
+        select(Subscription)
+        .where(Subscription.id.in_(ids))
+        .order_by(Subscription.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {subscription.id: subscription for subscription in rows}
+
+
+def _packages(
+    payments: Iterable[Payment], subscriptions: Iterable[Subscription]
+) -> dict[int, Package]:
+    ids = {payment.package_id for payment in payments}
+    ids |= {subscription.package_id for subscription in subscriptions}
+    rows = db.session.scalars(select(Package).where(Package.id.in_(ids)))
+    return {package.id: package for package in rows}
+
+
+def _hear(
+    payment: Payment,
+    subscription: Subscription | None,
+    package: Package,
+    word: Word,
+    now: datetime,
+    told: _Told,
+) -> None:
+    match word:
+        case ProviderPayment():
+            _hear_of_payment(payment, subscription, package, word, now, told)
+        case Rejected(reason):
+            _not_taken(payment, subscription, reason, now, told)
+        case Unknown(reason):
+            _still_pending(payment, now, reason)
+        case NotThere():
+            _still_pending(payment, now, "the provider does not know this payment")
+
+
+def _hear_of_payment(
+    payment: Payment,
+    subscription: Subscription | None,
+    package: Package,
+    word: ProviderPayment,
+    now: datetime,
+    told: _Told,
+) -> None:
+    payment.external_id = payment.external_id or word.external_id
+    payment.confirmation_url = payment.confirmation_url or word.confirmation_url
+    if payment.external_id != word.external_id:
+        cases.open_case(CaseKind.PAID_THERE_MISSING_HERE, payment, word, cases.SECOND_PAYMENT)
+        return
+    if word.status is ProviderStatus.SUCCEEDED:
+        if (word.amount, word.currency) != (payment.amount, payment.currency):
+            cases.open_case(CaseKind.AMOUNT_DIFFERS, payment, word, "left for people to decide")
+            _still_pending(payment, now, "the provider names another amount")
+            return
+        _succeed(payment, subscription, package, word, now, told)
+    elif word.status is ProviderStatus.CANCELED:
+        _refused(payment, subscription, package, word.reason, now, told, is_hard=word.is_hard)
+    else:
+        _still_pending(payment, now, None)
+
+
+def _move(payment: Payment, state: PaymentState, now: datetime, reason: str | None) -> bool:
+    """Move the payment if it is not final yet; False changes nothing."""
+    old = PaymentState(payment.state)
+    if old == state or not may_payment_move(old, state):
+        return False
+    payment.state = str(state)
+    payment.reason = reason and reason[:REASON_LENGTH]
+    payment.settled_at = now
+    payment.due_at = None
+    payment.claim_id = None
+    payment.claimed_until = None
+    return True
+
+
+def _still_pending(payment: Payment, now: datetime, reason: str | None) -> None:
+    if payment.state != PaymentState.PENDING:
+        return
+    age = (now - payment.created_at).total_seconds()
+    wait = min(max(FIRST_INQUIRY_SECONDS, age), MAX_INQUIRY_SECONDS)
+    payment.due_at = now + timedelta(seconds=wait)
+    payment.reason = reason and reason[:REASON_LENGTH]
+    payment.claim_id = None
+    payment.claimed_until = None
+
+
+def _succeed(
+    payment: Payment,
+    subscription: Subscription | None,
+    package: Package,
+    word: ProviderPayment,
+    now: datetime,
+    told: _Told,
+) -> None:
+    if not _move(payment, PaymentState.SUCCEEDED, now, None):
+        return
+    if word.saved_method_id is not None and payment.trigger == Trigger.PURCHASE:
+        customer = db.session.get(
+            Customer, payment.customer_id, with_for_update={"key_share": True}
+        )
+        assert customer is not None
+        customer.payment_method_id = word.saved_method_id
+    subscription = _subscription_paid(payment, subscription, package, now)
+    told.changes.append(_give_period(payment, subscription, package, now))
+    told.settled.append(_settled(payment, now, is_final=True))
+
+
+def _give_period(
+    payment: Payment, subscription: Subscription, package: Package, now: datetime
+) -> SubscriptionChange:
+    wanted = _wanted_period(payment, subscription, now)
+    if wanted is None:
+        wanted = _next_free_period(payment, subscription, package, now)
+    payment.period_start, payment.period_end = wanted.start, wanted.end
+    return rules.renew(subscription, package, wanted, now)
+
+
+def _wanted_period(payment: Payment, subscription: Subscription, now: datetime) -> Period | None:
+    """Return the period that the payment was made for; None if that cannot be given any more."""
+    if payment.period_start is None or payment.period_end is None:
+        return None
+    is_new = subscription.state == SubscriptionState.PENDING
+    is_given = payment.period_start < subscription.ended_at and not is_new
+    is_over = subscription.state == SubscriptionState.EXPIRED and payment.period_end <= now
+    return None if is_given or is_over else Period(payment.period_start, payment.period_end)
+
+
+def _next_free_period(
+    payment: Payment, subscription: Subscription, package: Package, now: datetime
+) -> Period:
+    """Return the period behind what is given; a payment that waits for it gets the one after."""
+    unit, count = PeriodUnit(package.period), package.period_count
+    if subscription.state == SubscriptionState.EXPIRED and subscription.ended_at <= now:
+        return period_from(now, unit, count, now)
+    with db.session.no_autoflush:
+        current = db.session.get_one(Package, subscription.package_id)
+        period = rules.next_period(subscription, package, current, now)
+        behind = period_from(period.end, unit, count, period.end)
+        db.session.execute(
+            update(Payment)
+            .where(
+                Payment.subscription_id == subscription.id,
+                Payment.id != payment.id,
+                Payment.state == str(PaymentState.PENDING),
+                Payment.period_start == period.start,
+            )
+            .values(period_start=behind.start, period_end=behind.end)
+            .execution_options(synchronize_session="fetch")
+        )
+    return period
+
+
+def _subscription_paid(
+    payment: Payment, subscription: Subscription | None, package: Package, now: datetime
+) -> Subscription:
+    """Find or make the subscription that gets the period: the one that runs, if there is one."""
+    if subscription is not None and subscription.state != SubscriptionState.EXPIRED:
+        return subscription
+    with db.session.no_autoflush:
+        running = _running_of(payment.customer_id)
+    if running is not None:
+        payment.subscription_id = running.id
+        payment.period_start = payment.period_end = None
+        return running
+    return subscription or _new_subscription(payment, package, now)
+
+
+def _running_of(customer_id: int) -> Subscription | None:
+    return db.session.scalars(
+        select(Subscription)
+        .where(
+            Subscription.customer_id == customer_id,
+            Subscription.state != str(SubscriptionState.EXPIRED),
+        )
+        .with_for_update()
+    ).one_or_none()
+
+
+def _new_subscription(payment: Payment, package: Package, now: datetime) -> Subscription:
+    period = period_from(now, PeriodUnit(package.period), package.period_count, now)
+    subscription = Subscription(
+        customer_id=payment.customer_id,
+        package_id=package.id,
+        state=str(SubscriptionState.PENDING),
+        anchor_at=period.start,
+        current_period_start=period.start,
+        ended_at=period.end,
+        created_at=now,
+    )
+    db.session.add(subscription)
+    db.session.flush()
+    payment.subscription_id = subscription.id
+    payment.period_start, payment.period_end = period.start, period.end
+    return subscription
+
+
+def _refused(
+    payment: Payment,
+    subscription: Subscription | None,
+    package: Package,
+    reason: str | None,
+    now: datetime,
+    told: _Told,
+    *,
+    is_hard: bool,
+) -> None:
+    if not _move(payment, PaymentState.CANCELED, now, reason or "refused"):
+        return
+    is_final = True
+    is_counted = subscription is not None and payment.trigger in COUNTED_TRIGGERS
+    if subscription is not None and is_counted and rules.is_payment_due(subscription, now):
+        change = rules.refuse(subscription, package, now, is_hard=is_hard)
+        if change is not None:
+            told.changes.append(change)
+            is_final = change.type == "exhausted"
+    told.settled.append(_settled(payment, now, is_final=is_final))
+
+
+def _not_taken(
+    payment: Payment,
+    subscription: Subscription | None,
+    reason: str,
+    now: datetime,
+    told: _Told,
+) -> None:
+    """The provider did not take the request: that is no refusal of the customer's money."""
+    if not _move(payment, PaymentState.CANCELED, now, reason):
+        return
+    log.error("payment.not_taken", payment=str(payment.id), reason=reason)
+    if subscription is not None and subscription.due_at is not None:
+        subscription.due_at = now + NOT_TAKEN_RETRY
+    told.settled.append(_settled(payment, now, is_final=False))
+
+
+def _settled(payment: Payment, now: datetime, *, is_final: bool) -> SettledPayment:
+    return SettledPayment(
+        payment.id,
+        payment.customer_id,
+        payment.subscription_id,
+        PaymentState(payment.state),
+        payment.amount,
+        payment.currency,
+        payment.attempt,
+        payment.trigger,
+        payment.reason,
+        payment.period_start,
+        payment.period_end,
+        is_final,
+        now,
+    )

@@ -1,0 +1,100 @@
+"""What a payment provider can be asked, and what it can answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+
+class ProviderStatus(StrEnum):
+    """What a provider says of a payment."""
+
+    PENDING = "pending"
+    WAITING_FOR_CAPTURE = "waiting_for_capture"
+    SUCCEEDED = "succeeded"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Money to be drawn. `payment_id` is the idempotence key; `amount` is in minor units.
+
+    With a saved `payment_method_id` nobody is asked; without one, the customer confirms at the
+    provider and comes back to `return_url`.
+    """
+
+    payment_id: UUID
+    amount: int
+    currency: str
+    payment_method_id: str | None
+    return_url: str | None
+    description: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ProviderPayment:
+    """A payment in the provider's books; `is_hard` refusals will not change by trying again."""
+
+    external_id: str
+    status: ProviderStatus
+    amount: int
+    currency: str
+    created_at: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+    is_hard: bool = False
+    saved_method_id: str | None = None
+    confirmation_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """No answer that says what became of it: it may have been done, and must be asked for."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The provider did not take the request: no payment came of it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class NotThere:
+    """The provider has no such payment."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some payments, and where the next ones are; without a cursor they were the last."""
+
+    items: Sequence[ProviderPayment]
+    unreadable: Sequence[str]
+    next_cursor: str | None
+
+
+class PaymentProvider(Protocol):
+    """A place that draws money. Outside trouble is an answer; nothing is raised for it."""
+
+    name: str
+
+    async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
+        """Draw money; the same payment_id again is the same payment."""
+
+    async def get(self, external_id: str) -> ProviderPayment | NotThere | Unknown:
+        """Return a payment."""
+
+    async def page(
+        self,
+        *,
+        created_from: datetime,
+        created_before: datetime,
+        status: ProviderStatus | None = None,
+        cursor: str | None = None,
+    ) -> Page | Unknown:
+        """Return one page of the payments made in a stretch of time."""

@@ -1,0 +1,34 @@
+"""Which providers there are."""
+
+from functools import lru_cache
+
+from project.billing.providers.base import PaymentProvider
+from project.billing.providers.yookassa import YooKassa
+from project.config import Settings, get_settings
+
+DEFAULT_PROVIDER = YooKassa.name
+
+_replaced: dict[str, PaymentProvider] = {}
+
+
+def provider_named(name: str) -> PaymentProvider:
+    """Return the provider of this name. Raises KeyError for one that is not known."""
+    if name in _replaced:
+        return _replaced[name]
+    return _providers(get_settings())[name]
+
+
+def register_provider(provider: PaymentProvider) -> None:
+    """Add a provider, or put one in the place of another."""
+    _replaced[provider.name] = provider
+
+
+@lru_cache(maxsize=4)
+def _providers(settings: Settings) -> dict[str, PaymentProvider]:
+    yookassa = YooKassa(
+        settings.yookassa_url,
+        settings.yookassa_shop_id,
+        settings.yookassa_secret_key,
+        deadline_seconds=settings.provider_timeout_seconds,
+    )
+    return {yookassa.name: yookassa}

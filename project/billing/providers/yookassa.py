@@ -1,0 +1,210 @@
+"""YooKassa: its SDK makes the requests and reads the answers, our client carries them.
+
+The SDK's own transport has a global configuration, no deadline on its requests and a session for
+each; its request and response classes have none of that, so they are what is used of it.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from yookassa.domain.request import PaymentRequest
+from yookassa.domain.response import PaymentResponse
+
+from project.billing.providers.base import (
+    Charge,
+    NotThere,
+    Page,
+    PaymentProvider,
+    ProviderPayment,
+    ProviderStatus,
+    Rejected,
+    Unknown,
+)
+from project.core import http_client
+from project.core.http_client import Answer, Request
+from project.core.money import from_decimal_text, to_decimal_text
+
+PAGE_SIZE = 100
+MAX_ANSWER_BYTES = 4_000_000
+OK = 200
+NOT_FOUND = 404
+# Answers that say that nothing was done. 429 and 5xx may come after the work.
+REJECTED = frozenset({400, 401, 403, 404, 405, 410, 415})
+# Reasons for which trying again cannot help: YooKassa's guide, "Payment cancellation".
+HARD_REASONS = frozenset(
+    {
+        "card_expired",
+        "country_forbidden",
+        "fraud_suspected",
+        "identification_required",
+        "invalid_card_number",
+        "invalid_csc",
+        "payment_method_restricted",
+        "permission_revoked",
+        "unsupported_mobile_operator",
+    }
+)
+
+
+class YooKassa(PaymentProvider):
+    """Payments at YooKassa; one object per shop, nothing global."""
+
+    name = "yookassa"
+
+    def __init__(self, url: str, shop_id: str, secret_key: str, *, deadline_seconds: float) -> None:
+        self._url = url.rstrip("/")
+        credentials = base64.b64encode(f"{shop_id}:{secret_key}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {credentials}"}
+        self._deadline_seconds = deadline_seconds
+
+    async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
+        """Draw money, or begin a payment that the customer confirms."""
+        body = json.dumps(_body(charge)).encode()
+        headers = {"Idempotence-Key": str(charge.payment_id), "Content-Type": "application/json"}
+        answer = await self._send("POST", "/payments", body, headers)
+        if answer.status in REJECTED:
+            return Rejected(_described(answer))
+        return _payment_in(answer)
+
+    async def get(self, external_id: str) -> ProviderPayment | NotThere | Unknown:
+        """Return a payment."""
+        answer = await self._send("GET", f"/payments/{external_id}")
+        if answer.status == NOT_FOUND:
+            return NotThere()
+        return _payment_in(answer)
+
+    async def page(
+        self,
+        *,
+        created_from: datetime,
+        created_before: datetime,
+        status: ProviderStatus | None = None,
+        cursor: str | None = None,
+    ) -> Page | Unknown:
+        """Return one page of the payments made in a stretch of time, newest first."""
+        query = {
+            "created_at.gte": _written(created_from),
+            "created_at.lt": _written(created_before),
+            "limit": str(PAGE_SIZE),
+        }
+        if status is not None:
+            query["status"] = str(status)
+        if cursor is not None:
+            query["cursor"] = cursor
+        answer = await self._send("GET", f"/payments?{urlencode(query)}")
+        listed = _object_in(answer)
+        if isinstance(listed, Unknown):
+            return listed
+        items = listed.get("items")
+        if not isinstance(items, list):
+            return Unknown("the list of payments has no items")
+        return _page(items, listed.get("next_cursor"))
+
+    async def _send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return await http_client.send(
+            Request(
+                method,
+                self._url + path,
+                body,
+                {**self._headers, **(headers or {})},
+                deadline_seconds=self._deadline_seconds,
+                max_answer_bytes=MAX_ANSWER_BYTES,
+            )
+        )
+
+
+def _body(charge: Charge) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "amount": {
+            "value": to_decimal_text(charge.amount, charge.currency),
+            "currency": charge.currency,
+        },
+        "capture": True,
+        "description": charge.description[:128],
+        "metadata": dict(charge.metadata),
+    }
+    if charge.payment_method_id is not None:
+        params["payment_method_id"] = charge.payment_method_id
+    else:
+        params["save_payment_method"] = True
+        params["confirmation"] = {"type": "redirect", "return_url": charge.return_url}
+    request = PaymentRequest(params)
+    request.validate()
+    # The SDK makes a float of the amount; ours is exact.
+    return {**dict(request), "amount": params["amount"]}
+
+
+def _described(answer: Answer) -> str:
+    said = _object_in(Answer(OK, answer.body, answer.headers, None, False, answer.seconds))
+    description = None if isinstance(said, Unknown) else said.get("description")
+    return f"answered {answer.status}: {description or 'no description'}"[:500]
+
+
+def _object_in(answer: Answer) -> dict[str, Any] | Unknown:
+    if answer.status is None:
+        return Unknown(answer.error or "no answer")
+    if answer.status != OK:
+        return Unknown(f"answered {answer.status}")
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return Unknown("answered something that is not JSON")
+    return said if isinstance(said, dict) else Unknown("answered something that is no object")
+
+
+def _payment_in(answer: Answer) -> ProviderPayment | Unknown:
+    said = _object_in(answer)
+    return said if isinstance(said, Unknown) else read_payment(said)
+
+
+def _page(items: list[Any], next_cursor: Any) -> Page:
+    read = [read_payment(item) for item in items]
+    return Page(
+        [payment for payment in read if isinstance(payment, ProviderPayment)],
+        [payment.reason for payment in read if isinstance(payment, Unknown)],
+        next_cursor if isinstance(next_cursor, str) and next_cursor else None,
+    )
+
+
+def read_payment(said: Any) -> ProviderPayment | Unknown:
+    """Read a payment object; what cannot be read is Unknown, never guessed."""
+    try:
+        payment = PaymentResponse(said)
+        method = payment.payment_method
+        details = payment.cancellation_details
+        reason = details.reason if details else None
+        return ProviderPayment(
+            external_id=_text(payment.id),
+            status=ProviderStatus(payment.status),
+            amount=from_decimal_text(_text(said["amount"]["value"]), payment.amount.currency),
+            currency=_text(payment.amount.currency),
+            created_at=datetime.fromisoformat(_text(said["created_at"])).astimezone(UTC),
+            metadata={_kept(key): _kept(value) for key, value in (payment.metadata or {}).items()},
+            reason=reason,
+            is_hard=reason in HARD_REASONS,
+            saved_method_id=method.id if method and method.saved else None,
+            confirmation_url=getattr(payment.confirmation, "confirmation_url", None),
+        )
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return Unknown(f"a payment that cannot be read ({type(error).__name__}: {error})"[:500])
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _kept(value: Any) -> str:
+    """Return a text without the one character that Postgres cannot keep."""
+    return str(value).replace("\0", "\ufffd")
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

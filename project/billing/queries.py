@@ -1,0 +1,165 @@
+"""What there is to know about billing; nothing here writes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, or_, select
+
+from project.billing.models import Customer, Package, Payment, Subscription
+from project.billing.states import PaymentState, SubscriptionState
+from project.core import clock
+from project.core.claims import is_due, is_free
+from project.extensions import db
+
+subscriptions: Table = Subscription.__table__  # type: ignore[assignment]
+payments: Table = Payment.__table__  # type: ignore[assignment]
+
+EXPIRED_AFTER = timedelta(days=3)
+
+
+def is_charge_due() -> bool:
+    """Tell whether a subscription is due that nobody works on."""
+    return _any_due(subscriptions)
+
+
+def is_inquiry_due() -> bool:
+    """Tell whether a pending payment is to be asked after that nobody works on."""
+    return _any_due(payments)
+
+
+def _any_due(table: Table) -> bool:
+    return bool(db.session.scalar(select(exists().where(is_due(table, clock.now())))))
+
+
+def has_pending_payment(subscription_id: Any) -> ColumnElement[bool]:
+    """Hold for subscriptions with a payment whose end is not known yet."""
+    return exists().where(
+        payments.c.subscription_id == subscription_id,
+        payments.c.state == str(PaymentState.PENDING),
+    )
+
+
+def is_charge_left_over() -> bool:
+    """Tell whether a charge was begun and not ended, by a worker that died or a lost answer."""
+    left_over = and_(is_due(subscriptions, clock.now()), has_pending_payment(subscriptions.c.id))
+    return bool(db.session.scalar(select(exists().where(left_over))))
+
+
+def count_due(table: Table, *, at_most: int) -> int:
+    """Count the rows that are due, up to a bound that keeps the count cheap."""
+    some = select(table.c.id).where(is_due(table, clock.now())).limit(at_most).subquery()
+    return int(db.session.scalar(select(func.count()).select_from(some)) or 0)
+
+
+def oldest_charge_due_at() -> datetime | None:
+    """Return when the longest-waiting subscription was or will be due."""
+    return _oldest_due_at(subscriptions)
+
+
+def oldest_inquiry_due_at() -> datetime | None:
+    """Return when the longest-waiting pending payment was or will be asked after."""
+    return _oldest_due_at(payments)
+
+
+def _oldest_due_at(table: Table) -> datetime | None:
+    statement = (
+        select(table.c.due_at)
+        .where(table.c.due_at.is_not(None), is_free(table))
+        .order_by(table.c.due_at)
+        .limit(1)
+    )
+    return db.session.scalar(statement)
+
+
+def overdue_subscriptions(now: datetime) -> Any:
+    """Hold for subscriptions whose access is to end: canceled ones at once, others after 3 days."""
+    running = [str(SubscriptionState.ACTIVE), str(SubscriptionState.PAST_DUE)]
+    return or_(
+        and_(Subscription.state.in_(running), Subscription.ended_at <= now - EXPIRED_AFTER),
+        and_(Subscription.state == str(SubscriptionState.CANCELED), Subscription.ended_at <= now),
+    )
+
+
+def current_subscription(customer_id: int) -> Subscription | None:
+    """Return the customer's newest subscription: the running one if there is one."""
+    return db.session.scalars(
+        select(Subscription)
+        .where(Subscription.customer_id == customer_id)
+        .order_by(Subscription.state == str(SubscriptionState.EXPIRED), Subscription.id.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def current_subscription_with_package(customer_id: int) -> tuple[Subscription, Package] | None:
+    """Return the customer's newest subscription and its package, read at once."""
+    row = db.session.execute(
+        select(Subscription, Package)
+        .join(Package, Package.id == Subscription.package_id)
+        .where(Subscription.customer_id == customer_id)
+        .order_by(Subscription.state == str(SubscriptionState.EXPIRED), Subscription.id.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    return None if row is None else (row.Subscription, row.Package)
+
+
+def subscription_by_id(subscription_id: int) -> Subscription | None:
+    """Return a subscription."""
+    return db.session.get(Subscription, subscription_id, populate_existing=True)
+
+
+def listed_subscriptions(filters: Mapping[str, Any]) -> Select[Any]:
+    """Select subscriptions, newest first; filters: customer_id, package_id, state, ended_before."""
+    statement = select(Subscription).order_by(Subscription.id.desc())
+    for name in ("customer_id", "package_id", "state"):
+        if name in filters:
+            statement = statement.where(getattr(Subscription, name) == filters[name])
+    if "ended_before" in filters:
+        statement = statement.where(Subscription.ended_at < filters["ended_before"])
+    return statement
+
+
+def listed_payments(filters: Mapping[str, Any]) -> Select[Any]:
+    """Select payments, newest first; filters: customer_id, subscription_id, state, since."""
+    statement = select(Payment).order_by(Payment.created_at.desc(), Payment.id.desc())
+    for name in ("customer_id", "subscription_id", "state"):
+        if name in filters:
+            statement = statement.where(getattr(Payment, name) == filters[name])
+    if "since" in filters:
+        statement = statement.where(Payment.created_at >= filters["since"])
+    return statement
+
+
+def payments_of_subscription(subscription_id: int, *, at_most: int) -> Sequence[Payment]:
+    """Return the newest payments of a subscription."""
+    statement = listed_payments({"subscription_id": subscription_id})
+    return db.session.scalars(statement.limit(at_most)).all()
+
+
+def payment_by_id(payment_id: UUID) -> Payment | None:
+    """Return a payment."""
+    return db.session.get(Payment, payment_id, populate_existing=True)
+
+
+def pending_payment_of(customer_id: int) -> Payment | None:
+    """Return the customer's payment whose end is not known yet."""
+    return db.session.scalars(
+        select(Payment)
+        .where(Payment.customer_id == customer_id, Payment.state == str(PaymentState.PENDING))
+        .limit(1)
+    ).one_or_none()
+
+
+def package_by_id(package_id: int) -> Package | None:
+    """Return a package."""
+    return db.session.get(Package, package_id, populate_existing=True)
+
+
+def customer_by_reference(kind: str, reference: str) -> Customer | None:
+    """Return the customer of this kind and reference."""
+    return db.session.scalars(
+        select(Customer).where(Customer.kind == kind, Customer.reference == reference)
+    ).one_or_none()

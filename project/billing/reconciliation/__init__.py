@@ -1,0 +1,1 @@
+"""Two-sided reconciliation with the provider's books."""

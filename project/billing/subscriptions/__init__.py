@@ -1,0 +1,1 @@
+"""Subscriptions: a customer's package and its periods."""

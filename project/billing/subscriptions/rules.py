@@ -1,0 +1,121 @@
+"""The rules of subscriptions: which period is next, when it is charged, what a result changes."""
+
+from datetime import UTC, datetime, timedelta
+
+from project.billing.models import Package, Subscription
+from project.billing.periods import Period, PeriodUnit, period_at, period_from
+from project.billing.signals import SubscriptionChange
+from project.billing.states import AtRetryEnd, SubscriptionState, may_subscription_move
+from project.config import get_settings
+
+ONE_DAY = timedelta(days=1)
+RUNNING = (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.CANCELED)
+
+
+def charge_day(moment: datetime) -> datetime:
+    """Return the beginning of the day (UTC): a period is charged on the day on which it ends."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def is_payment_due(subscription: Subscription, now: datetime) -> bool:
+    """Tell whether the next period is to be paid; somebody may have paid ahead meanwhile."""
+    return charge_day(subscription.ended_at) <= now
+
+
+def retry_time(now: datetime, interval: timedelta) -> datetime:
+    """Return when to try again; whole days count from the day's beginning.
+
+    So the daily run of the next day finds the row, also when it starts a minute earlier.
+    """
+    later = now + interval
+    return charge_day(later) if interval % ONE_DAY == timedelta(0) else later
+
+
+def next_period(
+    subscription: Subscription, package: Package, current: Package, now: datetime
+) -> Period:
+    """Return the period to be paid for next.
+
+    It follows the last one. If that would already be over, because nobody could charge for that
+    long, it is the one in which `now` lies; BILL_MISSED_PERIODS=1 charges each of them instead.
+    """
+    unit, count = PeriodUnit(package.period), package.period_count
+    same_rhythm = (package.period, package.period_count) == (current.period, current.period_count)
+    anchor = subscription.anchor_at if same_rhythm else subscription.ended_at
+    following = period_from(anchor, unit, count, subscription.ended_at)
+    if following.end > now or get_settings().bill_missed_periods:
+        return following
+    return period_at(anchor, unit, count, now)
+
+
+def anchor_of(subscription: Subscription, package: Package, period: Period) -> datetime:
+    """Return the anchor that the period goes by: the old one if it fits, else its own start."""
+    unit, count = PeriodUnit(package.period), package.period_count
+    anchor = subscription.anchor_at
+    if period.start >= anchor and period_at(anchor, unit, count, period.start) == period:
+        return anchor
+    return period.start
+
+
+def move(subscription: Subscription, state: SubscriptionState) -> None:
+    """Change the state. Raises AssertionError for a move that is not allowed."""
+    if not may_subscription_move(SubscriptionState(subscription.state), state):
+        raise AssertionError(f"{subscription.state} -> {state} is not a move of a subscription")
+    subscription.state = str(state)
+    if state not in (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE):
+        subscription.due_at = None
+
+
+def renew(
+    subscription: Subscription, package: Package, period: Period, now: datetime
+) -> SubscriptionChange:
+    """Give the paid period: a canceled one gets it too, but will not renew after it."""
+    subscription.anchor_at = anchor_of(subscription, package, period)
+    subscription.package_id = package.id
+    if subscription.next_package_id == package.id:
+        subscription.next_package_id = None
+    subscription.current_period_start = period.start
+    subscription.ended_at = period.end
+    subscription.refusals = 0
+    subscription.past_due_at = None
+    if subscription.state != SubscriptionState.CANCELED:
+        move(subscription, SubscriptionState.ACTIVE)
+        subscription.due_at = charge_day(period.end)
+    return change("renewed", subscription, now)
+
+
+def refuse(
+    subscription: Subscription, package: Package, now: datetime, *, is_hard: bool
+) -> SubscriptionChange | None:
+    """Count a refusal: try again later, or end it after the last try or a hard refusal."""
+    subscription.refusals += 1
+    if subscription.state not in (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE):
+        return None
+    if is_hard or subscription.refusals >= package.retry_attempts:
+        ends_in = (
+            SubscriptionState.EXPIRED
+            if package.at_retry_end == AtRetryEnd.EXPIRE
+            else SubscriptionState.CANCELED
+        )
+        move(subscription, ends_in)
+        subscription.canceled_at = now
+        return change("exhausted", subscription, now)
+    move(subscription, SubscriptionState.PAST_DUE)
+    subscription.past_due_at = subscription.past_due_at or now
+    subscription.due_at = retry_time(now, timedelta(seconds=package.retry_interval_seconds))
+    return change("past_due", subscription, now)
+
+
+def change(type_: str, subscription: Subscription, now: datetime) -> SubscriptionChange:
+    """Return what is told of the subscription as it now is."""
+    return SubscriptionChange(
+        type_,
+        subscription.id,
+        subscription.customer_id,
+        subscription.package_id,
+        subscription.current_period_start,
+        subscription.ended_at,
+        now,
+        SubscriptionState(subscription.state),
+        subscription.next_package_id,
+    )
