@@ -1,0 +1,14 @@
+"""Companies that take packages: their accounts, their package, their payments."""
+
+from flask import Flask
+
+from project.companies import listeners
+from project.companies.routes import blueprint
+from project.core.api import rest_api
+
+__all__ = ["listeners"]
+
+
+def register(_app: Flask) -> None:
+    """Serve the companies' routes; importing the listeners has them hear billing's signals."""
+    rest_api.register_blueprint(blueprint)

@@ -1,0 +1,66 @@
+"""Who calls: a company with its token, or an operator with a key."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import g
+
+from project.companies.models import Company
+from project.companies.service import authenticate_company
+from project.core.auth import Credential, Scope, authenticate_operator, bearer_token, requires
+from project.core.errors import Forbidden
+from project.core.transaction import transaction
+
+TOKEN_PREFIX = "co_"
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A company, or an operator if `company` is None."""
+
+    company: Company | None
+
+    def may_see(self, company_id: int) -> bool:
+        """Tell whether the caller may see this company's things."""
+        return self.company is None or self.company.id == company_id
+
+    def require_own(self, company_id: int) -> None:
+        """Raise Forbidden unless the caller is an operator or this company."""
+        if not self.may_see(company_id):
+            raise Forbidden("This is not your company.")
+
+
+def company(view: View) -> View:
+    """Let a company through with its token, as `g.company`."""
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        token = bearer_token()
+        with transaction():
+            g.company = authenticate_company(token)
+        return view(*args, **kwargs)
+
+    return requires(Credential.COMPANY)(guarded)  # type: ignore[return-value]
+
+
+def company_or_operator(scope: Scope) -> Callable[[View], View]:
+    """Let a company through with its token or an operator with the scope, as `g.caller`."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            token = bearer_token()
+            with transaction():
+                if token.startswith(TOKEN_PREFIX):
+                    g.caller = Caller(authenticate_company(token))
+                else:
+                    authenticate_operator(token, scope)
+                    g.caller = Caller(None)
+            return view(*args, **kwargs)
+
+        return requires(Credential.COMPANY_OR_OPERATOR)(guarded)  # type: ignore[return-value]
+
+    return decorate

@@ -1,0 +1,181 @@
+"""Companies: registered, logged in and out, changed."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Select, delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from project.billing.customers import service as customers
+from project.callbacks import service as callbacks
+from project.companies.events import CompanyEvent, tell
+from project.companies.models import Company, CompanyState, CompanyToken
+from project.companies.passwords import hash_password, is_password
+from project.config import get_settings
+from project.core import clock
+from project.core.errors import Conflict, NotFound, Unauthorized
+from project.core.secrets import new_token, token_hash
+from project.extensions import db
+
+KIND = "company"
+WRONG_LOGIN = "The email or the password is wrong."
+TOKEN_LIVES_FOR = timedelta(days=30)
+
+
+def register_company(values: Mapping[str, Any], password: str) -> tuple[Company, str, str | None]:
+    """Register a company; return it with a token and the secret that signs its callbacks.
+
+    Raises Conflict for an email that is registered.
+    """
+    now = clock.now()
+    company_id = db.session.scalar(
+        insert(Company)
+        .values(
+            **{name: value for name, value in values.items() if name != "callback_url"},
+            password_hash=hash_password(password),
+            state=str(CompanyState.REGISTERED),
+            created_at=now,
+            updated_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["email"])
+        .returning(Company.id)
+    )
+    if company_id is None:
+        raise _email_taken()
+    company = existing_company(company_id)
+    company.customer_id = _new_customer(company_id)
+    secret = None
+    if values.get("callback_url"):
+        company.endpoint_id, secret = callbacks.create_endpoint(
+            values["callback_url"], owner_type=KIND, owner_id=company_id
+        )
+    return company, _new_token(company_id), secret
+
+
+def _new_customer(company_id: int) -> int:
+    # In development anything is a saved payment method; a real shop saves one by paying.
+    method = None if get_settings().production else f"development-{company_id}"
+    return customers.ensure_customer(KIND, str(company_id), payment_method_id=method).id
+
+
+def _new_token(company_id: int) -> str:
+    token = new_token("co")
+    now = clock.now()
+    db.session.add(
+        CompanyToken(
+            company_id=company_id,
+            token_hash=token_hash(token),
+            created_at=now,
+            expires_at=now + TOKEN_LIVES_FOR,
+        )
+    )
+    return token
+
+
+def log_in(email: str, password: str) -> tuple[Company, str]:
+    """Return the company and a new token; the first login makes it active. Raises Unauthorized."""
+    known = db.session.execute(
+        select(Company.id, Company.password_hash).where(Company.email == email)
+    ).one_or_none()
+    # Verified before the row is locked: guesses at a password must not hold its owner up.
+    if not is_password(password, known.password_hash if known else None) or known is None:
+        raise Unauthorized(WRONG_LOGIN)
+    company = _locked_company(known.id)
+    if company.password_hash != known.password_hash:
+        raise Unauthorized(WRONG_LOGIN)
+    _forget_ended_logins(company.id)
+    if company.state == CompanyState.REGISTERED:
+        company.state = str(CompanyState.ACTIVE)
+        company.updated_at = clock.now()
+        tell([CompanyEvent("company.activated", company, clock.now(), {"reason": "first login"})])
+    return company, _new_token(company.id)
+
+
+def _forget_ended_logins(company_id: int) -> None:
+    db.session.execute(
+        delete(CompanyToken).where(
+            CompanyToken.company_id == company_id, CompanyToken.expires_at <= clock.now()
+        )
+    )
+
+
+def log_out(token: str) -> None:
+    """End the login of this token."""
+    db.session.execute(delete(CompanyToken).where(CompanyToken.token_hash == token_hash(token)))
+
+
+def authenticate_company(token: str) -> Company:
+    """Return the company of the token. Raises Unauthorized."""
+    company = db.session.scalars(
+        select(Company)
+        .join(CompanyToken, CompanyToken.company_id == Company.id)
+        .where(CompanyToken.token_hash == token_hash(token), CompanyToken.expires_at > clock.now())
+    ).one_or_none()
+    if company is None:
+        raise Unauthorized("This token is not known or has ended. Log in again.")
+    return company
+
+
+def change_company(
+    company_id: int, values: Mapping[str, Any], password: str | None
+) -> tuple[Company, str | None]:
+    """Change what a company says of itself; a new password ends every login.
+
+    Returns it with the secret that signs its callbacks, if they have just been set up. Raises
+    Conflict for an email that is registered.
+    """
+    company = _locked_company(company_id)
+    for name, value in values.items():
+        if name != "callback_url":
+            setattr(company, name, value)
+    try:
+        db.session.flush()
+    except IntegrityError as error:
+        raise _email_taken() from error
+    secret = None
+    if "callback_url" in values:
+        secret = _change_endpoint(company, values["callback_url"])
+    if password is not None:
+        company.password_hash = hash_password(password)
+        db.session.execute(delete(CompanyToken).where(CompanyToken.company_id == company_id))
+    company.updated_at = clock.now()
+    changed = sorted([*values, *(["password"] if password is not None else [])])
+    tell([CompanyEvent("company.updated", company, clock.now(), {"changed": changed})])
+    return company, secret
+
+
+def _email_taken() -> Conflict:
+    return Conflict("This email is registered already.", {"email": ["Registered already."]})
+
+
+def _change_endpoint(company: Company, url: str) -> str | None:
+    if company.endpoint_id is not None:
+        callbacks.change_url(company.endpoint_id, url)
+        return None
+    company.endpoint_id, secret = callbacks.create_endpoint(
+        url, owner_type=KIND, owner_id=company.id
+    )
+    return secret
+
+
+def _locked_company(company_id: int) -> Company:
+    company = db.session.get(Company, company_id, with_for_update=True, populate_existing=True)
+    if company is None:
+        raise NotFound(f"There is no company {company_id}.")
+    return company
+
+
+def existing_company(company_id: int) -> Company:
+    """Return the company. Raises NotFound."""
+    company = db.session.get(Company, company_id, populate_existing=True)
+    if company is None:
+        raise NotFound(f"There is no company {company_id}.")
+    return company
+
+
+def listed_companies(*, state: str | None = None) -> Select[Any]:
+    """Select companies, newest first."""
+    statement = select(Company).order_by(Company.id.desc())
+    return statement if state is None else statement.where(Company.state == state)

@@ -1,0 +1,154 @@
+"""Packages: anybody reads them, operators make and change them."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.api.problems import assert_problem
+from tests.companies.conftest import NewPackage
+
+PATH = "/api/packages"
+
+
+def test_a_package_is_monthly_in_euros_unless_it_says_otherwise(
+    operator: FlaskClient, client: FlaskClient
+) -> None:
+    answer = operator.post(PATH, json={"name": "Monthly", "price": 1000})
+
+    assert answer.status_code == 201
+    package = answer.get_json()["data"]
+    assert client.get(PATH).get_json()["data"] == [package]
+    del package["created_at"]
+    assert package == {
+        "id": 1,
+        "name": "Monthly",
+        "price": 1000,
+        "currency": "EUR",
+        "period": "month",
+        "period_count": 1,
+        "status": "active",
+        "retry_attempts": 3,
+        "retry_interval_seconds": 86_400,
+        "at_retry_end": "expire",
+    }
+
+
+def test_a_form_makes_a_package_too(operator: FlaskClient) -> None:
+    form = {"name": "Weekly", "price": "700", "period": "week", "period_count": "2"}
+
+    package = operator.post(PATH, data=form).get_json()["data"]
+
+    assert (package["price"], package["period_count"]) == (700, 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("price", -1),
+        ("price", 0),
+        ("price", 9.99),
+        ("price", 10.0),
+        ("price", True),
+        ("price", "9.99"),
+        ("price", "ten"),
+        ("price", "-5"),
+        ("price", None),
+        ("price", 10**12 + 1),
+        ("price", 10**30),
+        ("price", [1000]),
+        ("currency", "XXX"),
+        ("currency", "eur"),
+        ("currency", ""),
+        ("currency", 978),
+        ("period", "fortnight"),
+        ("period", "MONTH"),
+        ("period", ""),
+        ("period_count", 0),
+        ("period_count", -1),
+        ("period_count", 367),
+        ("period_count", 1.5),
+        ("period_count", True),
+        ("status", "gone"),
+        ("retry_attempts", 0),
+        ("retry_interval_seconds", 1),
+        ("at_retry_end", "forgive"),
+        ("name", ""),
+        ("name", "x" * 129),
+        ("name", "two\nlines"),
+        ("id", 7),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named(
+    operator: FlaskClient, new_package: NewPackage, field: str, value: Any
+) -> None:
+    package_id = new_package()
+    before = operator.get(PATH).get_json()
+
+    body = {"name": "Monthly", "price": 1000} | {field: value}
+    assert_problem(operator.post(PATH, json=body), 400, field)
+    assert_problem(operator.patch(f"{PATH}/{package_id}", json={field: value}), 400, field)
+    assert operator.get(PATH).get_json() == before
+
+
+@pytest.mark.parametrize("field", ["name", "price"])
+def test_a_field_that_is_missing_is_named(operator: FlaskClient, field: str) -> None:
+    body: dict[str, Any] = {"name": "Monthly", "price": 1000}
+    del body[field]
+
+    assert_problem(operator.post(PATH, json=body), 400, field)
+
+
+def test_a_package_changes_only_what_is_given(
+    operator: FlaskClient, new_package: NewPackage
+) -> None:
+    package_id = new_package()
+    before = operator.get(PATH).get_json()["data"][0]
+
+    changed = operator.patch(f"{PATH}/{package_id}", json={"price": 1200, "status": "inactive"})
+
+    assert changed.get_json()["data"] == before | {"price": 1200, "status": "inactive"}
+    assert_problem(operator.patch(f"{PATH}/{package_id}", json={}), 400)
+    assert_problem(operator.patch(f"{PATH}/999", json={"price": 1200}), 404)
+
+
+def test_a_name_is_taken_once(operator: FlaskClient, new_package: NewPackage) -> None:
+    new_package(name="Monthly")
+    other = new_package(name="Yearly")
+
+    assert_problem(operator.post(PATH, json={"name": "Monthly", "price": 1}), 409, "name")
+    assert_problem(operator.patch(f"{PATH}/{other}", json={"name": "Monthly"}), 409, "name")
+    assert operator.patch(f"{PATH}/{other}", json={"name": "Yearly"}).status_code == 200
+
+
+def test_one_key_makes_one_package(operator: FlaskClient) -> None:
+    key = {"Idempotency-Key": "package-1"}
+    body = {"name": "Monthly", "price": 1000}
+
+    first = operator.post(PATH, json=body, headers=key).get_json()
+
+    assert operator.post(PATH, json=body, headers=key).get_json() == first
+    assert_problem(operator.post(PATH, json=body | {"price": 1}, headers=key), 409)
+    assert operator.get(PATH).get_json()["pagination"]["total"] == 1
+
+
+def test_packages_are_listed_by_status(client: FlaskClient, new_package: NewPackage) -> None:
+    sold, gone = new_package(), new_package(status="inactive")
+
+    def listed(query: str) -> list[int]:
+        return [one["id"] for one in client.get(PATH + query).get_json()["data"]]
+
+    assert listed("") == [sold, gone]
+    assert listed("?status=active") == [sold]
+    assert listed("?status=inactive") == [gone]
+    assert listed("?limit=1&page=2") == [gone]
+    assert_problem(client.get(f"{PATH}?status=dear"), 400, "status")
+
+
+def test_only_operators_make_and_change_packages(
+    client: FlaskClient, new_package: NewPackage
+) -> None:
+    package_id = new_package()
+
+    assert_problem(client.post(PATH, json={"name": "Monthly", "price": 1}), 401)
+    assert_problem(client.patch(f"{PATH}/{package_id}", json={"price": 1}), 401)
