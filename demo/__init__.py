@@ -1,0 +1,1 @@
+"""The product's promises, shown and asserted against the running copy."""

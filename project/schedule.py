@@ -1,0 +1,66 @@
+"""The one list of periodic work. Crons are in UTC; every entry is safe to run twice at once."""
+
+from project.config import get_settings
+from project.core.queues import QueueName
+from project.core.scheduler import Periodic
+
+EVERY_MINUTE = "* * * * *"
+
+
+def schedule() -> tuple[Periodic, ...]:
+    """Return the list; the settings are read when it is asked for, not when this is imported."""
+    settings = get_settings()
+    return (
+        Periodic(
+            "purchase-run",
+            "project.mobile.purchases.jobs.verify_due_purchases",
+            EVERY_MINUTE,
+            QueueName.MEDIUM,
+            due_probe="purchases",
+        ),
+        Periodic(
+            "callbacks-run",
+            "project.callbacks.jobs.deliver_due_callbacks",
+            EVERY_MINUTE,
+            QueueName.HIGH,
+            due_probe="callbacks",
+        ),
+        Periodic(
+            "autopayments-run",
+            "project.billing.payments.jobs.charge_due",
+            settings.autopayments_cron,
+            QueueName.MEDIUM,
+        ),
+        Periodic(
+            "expire-subscriptions-run",
+            "project.billing.payments.jobs.expire_subscriptions",
+            settings.expire_subscriptions_cron,
+            QueueName.MEDIUM,
+        ),
+        Periodic(
+            "expire-payments-run",
+            "project.billing.payments.jobs.expire_payments",
+            settings.expire_payments_cron,
+            QueueName.MEDIUM,
+        ),
+        Periodic(
+            "match-pending-payments-run",
+            "project.billing.payments.jobs.match_pending",
+            settings.match_pending_cron,
+            QueueName.MEDIUM,
+            due_probe="payments",
+        ),
+        Periodic(
+            "match-successful-payments-run",
+            "project.billing.payments.jobs.match_successful",
+            settings.match_successful_cron,
+            QueueName.MEDIUM,
+            due_probe="payments",
+        ),
+        Periodic(
+            "forget-idempotency-keys",
+            "project.core.idempotency.forget_old_keys",
+            "17 3 * * *",
+            QueueName.DEFAULT,
+        ),
+    )

@@ -1,0 +1,262 @@
+"""Fill the database with Faker data through the services: `make seed`, `make seed ARGS="--apps 3"`.
+
+The same seed makes the same data, and what is there already is left alone, so running it again
+makes no duplicates.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import click
+from faker import Faker
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from sqlalchemy import Row, select, update
+
+from project import create_app
+from project.billing.customers import service as customers
+from project.billing.models import Package, Payment, Subscription
+from project.billing.packages import service as packages
+from project.billing.payments.charging import Autopayment
+from project.billing.periods import PeriodUnit
+from project.billing.subscriptions import service as subscriptions
+from project.companies import service as companies
+from project.companies.models import Company
+from project.config import get_settings
+from project.core import clock, pump
+from project.core.transaction import transaction
+from project.extensions import db
+from project.mobile.apps import service as apps
+from project.mobile.devices import service as devices
+from project.mobile.models import App, Device, DeviceOs, Purchase
+from project.mobile.purchases import service as purchases
+from project.mobile.stores.base import Refused, StoreAnswer, Unavailable, Verified
+
+BATCH = 200
+PERIOD_DAYS = 30
+SEED_PASSWORD = "a seeded company logs in with this"
+ANSWERS = ("good", "refused", "unavailable")
+ANSWER_SHARES = (85, 10, 5)
+
+
+class Seeder:
+    """Makes what is missing and counts what it made."""
+
+    def __init__(self, seed: int, progress: Progress) -> None:
+        self.faker = Faker()
+        self.faker.seed_instance(seed)
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.progress = progress
+
+    def apps(self, count: int) -> list[int]:
+        """Make apps whose callbacks go to the simulator's inbox; return the ids of all of them."""
+        inboxes = get_settings().app_store_url.removesuffix("/app-store") + "/inbox"
+        ids = []
+        for number in self._track("apps", range(count)):
+            name = f"{self.faker.unique.company()} {self.seed}"
+            with transaction():
+                made = apps.create_app(name, f"{inboxes}/seed-{self.seed}-{number}")
+            ids.append(made.id)
+        return ids
+
+    def devices(self, count: int, app_ids: Sequence[int]) -> list[Row[int, int, str]]:
+        """Register devices that are not there yet; return (id, app_id, os) of all of them."""
+        wanted = [self._device(self.random.choice(app_ids)) for _ in range(count)]
+        with transaction():
+            rows = db.session.execute(select(Device.app_id, Device.uid))
+            there = {(row.app_id, row.uid) for row in rows}
+        for batch in self._batches("devices", wanted):
+            with transaction():
+                for device in batch:
+                    if (device["app_id"], device["uid"]) not in there:
+                        devices.register_device(**device)
+        with transaction():
+            uids = [device["uid"] for device in wanted]
+            found = select(Device.id, Device.app_id, Device.os).where(Device.uid.in_(uids))
+            return list(db.session.execute(found.order_by(Device.id)).all())
+
+    def _device(self, app_id: int) -> dict[str, Any]:
+        return {
+            "app_id": app_id,
+            "uid": str(self.faker.uuid4()),
+            "language": self.faker.language_code(),
+            "os": self.random.choice(list(DeviceOs)),
+            "click_id": f"click-{self.faker.uuid4()}" if self.random.random() < 0.5 else None,
+        }
+
+    def purchases(self, count: int, buyers: Sequence[Row[int, int, str]]) -> None:
+        """Buy: most receipts are good, some refused, some not answered yet."""
+        receipts = [self._receipt(number) for number in range(count)]
+        for batch in self._batches("purchases", receipts):
+            with transaction():
+                answers = [self._buy(receipt, self.random.choice(buyers)) for receipt in batch]
+                purchases.record_answers([answer for answer in answers if answer])
+
+    def _receipt(self, number: int) -> tuple[str, str]:
+        answer = self.random.choices(ANSWERS, ANSWER_SHARES)[0]
+        last = {"good": "x1", "refused": "x2", "unavailable": "x3"}[answer]
+        return f"seed-{self.seed}-{number}-{last}", answer
+
+    def _buy(
+        self, receipt: tuple[str, str], buyer: Row[int, int, str]
+    ) -> tuple[Row[Any], StoreAnswer] | None:
+        written, answer = receipt
+        known = select(Purchase.id).where(Purchase.receipt_hash == purchases.receipt_hash(written))
+        if db.session.scalar(known) is not None:
+            return None
+        _, claimed = purchases.submit_receipt(buyer, written)
+        if claimed is None:
+            return None
+        return claimed.rows[0], self._store_answer(answer)
+
+    def _store_answer(self, answer: str) -> StoreAnswer:
+        if answer == "refused":
+            return Refused("refused by the store")
+        if answer == "unavailable":
+            return Unavailable("seeded without an answer")
+        seconds = self.random.randint(3600, PERIOD_DAYS * 86_400)
+        return Verified(clock.now() + timedelta(seconds=seconds))
+
+    def packages(self, count: int) -> list[int]:
+        """Make packages, from daily to yearly; return the ids of all of them."""
+        ids = []
+        units = list(PeriodUnit)
+        for number in self._track("packages", range(count)):
+            unit = units[number % len(units)]
+            name = f"{unit.capitalize()} {self.faker.unique.word()} {self.seed}"
+            price = self.random.randint(1, 500) * 100
+            with transaction():
+                found = db.session.scalar(select(Package.id).where(Package.name == name))
+                ids.append(found or self._package(name, price, unit).id)
+        return ids
+
+    def _package(self, name: str, price: int, unit: PeriodUnit) -> Package:
+        return packages.create_package(
+            {
+                "name": name,
+                "price": price,
+                "currency": "RUB",
+                "period": str(unit),
+                "period_count": 1,
+                "status": "active",
+                "retry_attempts": 3,
+                "retry_interval_seconds": 86_400,
+                "at_retry_end": "expire",
+            }
+        )
+
+    def companies(self, count: int, package_ids: Sequence[int]) -> None:
+        """Register companies; most take a package, and some of those are charged already.
+
+        The charges are drawn at the provider of this copy, which refuses about every other one,
+        so that there are subscriptions at every stage.
+        """
+        taken: list[int] = []
+        for number in self._track("companies", range(count)):
+            values = self._company(number)
+            with transaction():
+                known = select(Company.id).where(Company.email == values["email"])
+                if db.session.scalar(known) is None:
+                    made, _, _ = companies.register_company(values, SEED_PASSWORD)
+                    taken += self._take(made, package_ids)
+        for share in (0.7, 0.4, 0.4):
+            taken = [one for one in taken if self.random.random() < share]
+            self._charge_now(taken)
+
+    def _company(self, number: int) -> dict[str, Any]:
+        company_name = self.faker.company()
+        return {
+            "site_url": f"https://{self.faker.domain_name()}",
+            "name": self.faker.first_name(),
+            "lastname": self.faker.last_name(),
+            "company_name": company_name,
+            "email": f"seed-{self.seed}-{number}@{self.faker.domain_name()}".lower(),
+        }
+
+    def _take(self, company: Company, package_ids: Sequence[int]) -> list[int]:
+        if self.random.random() < 0.1:
+            return []
+        db.session.flush()
+        customer = customers.existing_customer(company.customer_id)
+        assigned = subscriptions.assign(customer, self.random.choice(package_ids))
+        if self.random.random() < 0.1:
+            subscriptions.cancel(customer.id)
+            return []
+        return [assigned.subscription.id]
+
+    def _charge_now(self, subscription_ids: Sequence[int]) -> None:
+        """Have these subscriptions due today, and charge what is due."""
+        with transaction():
+            db.session.execute(
+                update(Subscription)
+                .where(Subscription.id.in_(subscription_ids), Subscription.due_at.is_not(None))
+                .values(due_at=clock.now())
+            )
+        task = self.progress.add_task("charges", total=len(subscription_ids))
+        pump.run(Autopayment(), on_progress=lambda count: self.progress.advance(task, count))
+
+    def _batches(self, label: str, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        starts = range(0, len(items), BATCH)
+        task = self.progress.add_task(label, total=len(items))
+        for start in starts:
+            batch = items[start : start + BATCH]
+            yield batch
+            self.progress.advance(task, len(batch))
+
+    def _track(self, label: str, items: range) -> Iterator[int]:
+        yield from self.progress.track(items, description=label)
+
+
+def counts() -> dict[str, int]:
+    """Return how many rows there are of each kind."""
+    with transaction():
+        return {
+            model.__tablename__: db.session.query(model).count()
+            for model in (App, Device, Purchase, Package, Company, Subscription, Payment)
+        }
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress
+
+
+@click.command()
+@click.option("--apps", "app_count", default=10, type=click.IntRange(1), show_default=True)
+@click.option("--devices", "device_count", default=1000, type=click.IntRange(1), show_default=True)
+@click.option(
+    "--purchases", "purchase_count", default=5000, type=click.IntRange(0), show_default=True
+)
+@click.option("--packages", "package_count", default=6, type=click.IntRange(1), show_default=True)
+@click.option("--companies", "company_count", default=60, type=click.IntRange(0), show_default=True)
+@click.option("--seed", default=1, show_default=True, help="Another seed makes other data.")
+def main(
+    app_count: int,
+    device_count: int,
+    purchase_count: int,
+    package_count: int,
+    company_count: int,
+    seed: int,
+) -> None:
+    """Fill the database: apps, devices, purchases; packages, companies, their payments."""
+    with create_app().app_context(), _progress() as progress:
+        before = counts()
+        seeder = Seeder(seed, progress)
+        app_ids = seeder.apps(app_count)
+        buyers = seeder.devices(device_count, app_ids)
+        seeder.purchases(purchase_count, buyers)
+        seeder.companies(company_count, seeder.packages(package_count))
+        after = counts()
+    made = ", ".join(f"{after[name] - before[name]} {name}" for name in after)
+    there = ", ".join(f"{count} {name}" for name, count in after.items())
+    click.echo(f"Made {made}. There are now {there}.")
+
+
+if __name__ == "__main__":
+    main()
