@@ -1,0 +1,1 @@
+"""Ours against a peer or a ceiling, measured in one run on one machine: python -m benchmarks."""

@@ -1,0 +1,91 @@
+"""Runs the benchmarks: python -m benchmarks [--only NAME] [--scale 0.1] [--json FILE]."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import callbacks, checks, purchases, wrk
+from benchmarks.report import Row, as_json, print_table
+from benchmarks.rig import Options, Rig, running_rig
+
+MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
+    "check": checks.measure,
+    "purchase-run": purchases.measure_against_peer,
+    "callbacks": callbacks.measure_against_peer,
+    "hanging": callbacks.measure_hanging,
+    "million": purchases.measure_sizes,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what was asked for; return 1 if a target was missed."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.wrk and not wrk.is_there():
+        parser.error("wrk is not installed")
+    options = Options(scale=parsed.scale, rounds=parsed.rounds, use_wrk=parsed.wrk)
+    rows: list[Row] = []
+    with running_rig(options) as rig:
+        for name in parsed.only or MEASUREMENTS:
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            rows += MEASUREMENTS[name](rig)
+    notes = _notes(options)
+    print_table(rows, title="Perennial's benchmarks", notes=notes)
+    if parsed.json:
+        parsed.json.write_text(as_json(rows, notes=notes, options=asdict(options)) + "\n")
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+def _notes(options: Options) -> list[str]:
+    notes = [
+        "Everything runs on this one machine: the copy with its 8 workers, Postgres (fsync on), "
+        "Valkey, the simulator that plays the stores and the endpoints, and what measures.",
+        f"Figures are medians of {options.rounds} rounds, ours and the other in turn, with the "
+        "range of the rounds below; in the row of the large table the small one runs before "
+        "and after it.",
+        "A peer is slow, so it runs over fewer rows, and the rates are compared. Its time begins "
+        "when the first job is queued; ours begins when the run is woken.",
+        "In the first row of purchase-run neither side sends the callbacks it writes.",
+    ]
+    if options.scale != 1:
+        notes.append(f"Sizes are scaled by {options.scale:g}: a quick look, not a verdict.")
+    return notes
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Ours against a peer or a ceiling, in one run on one machine.",
+    )
+    parser.add_argument(
+        "--only", action="append", choices=list(MEASUREMENTS), help="measure this (repeatable)"
+    )
+    parser.add_argument(
+        "--scale", type=_scale, default=1.0, help="factor on all sizes, such as 0.1"
+    )
+    parser.add_argument("--rounds", type=_rounds, default=3, help="rounds of each (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--wrk", action="store_true", help="use wrk for HTTP load, not our own generator"
+    )
+    return parser
+
+
+def _scale(given: str) -> float:
+    scale = float(given)
+    if not 0.001 <= scale <= 10:
+        raise argparse.ArgumentTypeError("the scale must be from 0.001 to 10")
+    return scale
+
+
+def _rounds(given: str) -> int:
+    rounds = int(given)
+    if not 1 <= rounds <= 20:
+        raise argparse.ArgumentTypeError("there must be from 1 to 20 rounds")
+    return rounds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The purchase-run: against a job per purchase, and in a table fifty times as large."""
+
+from benchmarks import data
+from benchmarks.peers import check_one
+from benchmarks.report import Figure, Row, at_least
+from benchmarks.rig import Rig
+from project.core.queues import QueueName, wake
+from project.mobile.purchases.service import PURCHASES_DUE
+
+DUE = 20_000
+PEER = 1_500
+MILLION = 1_000_000
+DEVICES = 20_000
+APPS = 10
+STORE_SECONDS = 0.05
+WANTED_RATIO = 8.0
+WANTED_RATIO_OF_SIZES = 0.8
+WARM_UP_SHARE = 0.1
+
+UNFINISHED = "SELECT 1 FROM purchases WHERE due_at <= now() LIMIT 1"
+UNSENT = "SELECT 1 FROM callbacks WHERE due_at <= now() LIMIT 1"
+EVENTS = "SELECT count(*) FROM events"
+SUBJECTS = "SELECT count(DISTINCT subject_id) FROM events WHERE type = 'renewed'"
+
+
+def measure_against_peer(rig: Rig) -> list[Row]:
+    """Measure the run and its peer in turn, then the run with its callbacks sent meanwhile."""
+    due, of_peer = rig.options.size(DUE), rig.options.size(PEER)
+    _run_ours(rig, round(due * WARM_UP_SHARE))
+    _run_peer(rig, round(of_peer * WARM_UP_SHARE))
+    ours, theirs, both = [], [], []
+    for _ in range(rig.options.rounds):
+        ours.append(_run_ours(rig, due))
+        theirs.append(_run_peer(rig, of_peer))
+        both.append(_run_ours_and_deliver(rig, due))
+    peer = Figure(tuple(theirs), "/s")
+    against = f"a job per purchase (rate over {of_peer:,})"
+    return [
+        at_least(
+            f"purchase-run, {due:,} due, store answers in 50 ms",
+            Figure(tuple(ours), "/s"),
+            against,
+            peer,
+            WANTED_RATIO,
+        ),
+        at_least(
+            "the same, with every callback sent meanwhile, until the last is there",
+            Figure(tuple(both), "/s"),
+            f"{against}, which sends none",
+            peer,
+        ),
+    ]
+
+
+def measure_sizes(rig: Rig) -> list[Row]:
+    """Measure the run in a small table, then in a large one, then in the small one again."""
+    due, large = rig.options.size(DUE), rig.options.size(MILLION)
+    rounds = rig.options.rounds
+    _run_ours(rig, round(due * WARM_UP_SHARE))
+    in_small = [_run_ours(rig, due) for _ in range(rounds // 2)]
+    in_large = _run_in_large_table(rig, large, due, rounds)
+    in_small += [_run_ours(rig, due) for _ in range(rounds - len(in_small))]
+    return [
+        at_least(
+            f"purchase-run, {due:,} due of {large:,}",
+            Figure(tuple(in_large), "/s"),
+            f"the same {due:,} due of {due:,}",
+            Figure(tuple(in_small), "/s"),
+            WANTED_RATIO_OF_SIZES,
+        )
+    ]
+
+
+def _run_in_large_table(rig: Rig, count: int, due: int, rounds: int) -> list[float]:
+    _fill(rig, count, due)
+    rates = []
+    for number in range(rounds):
+        if number:
+            data.make_due_again(rig, count, due=due, rest=number)
+            rig.execute("TRUNCATE callbacks, events CASCADE")
+        rig.settle()
+        rates.append(_time_ours(rig, due))
+    return rates
+
+
+def _run_ours(rig: Rig, due: int) -> float:
+    """Return how many purchases a second the workers checked, their callbacks written, not sent."""
+    _fill(rig, due, due)
+    rig.settle()
+    return _time_ours(rig, due)
+
+
+def _time_ours(rig: Rig, due: int) -> float:
+    seconds = rig.seconds_until_none(UNFINISHED, lambda: wake(PURCHASES_DUE))
+    _require_each_once(rig, due)
+    return due / seconds
+
+
+def _run_ours_and_deliver(rig: Rig, due: int) -> float:
+    _fill(rig, due, due)
+    data.release_deliveries(rig)
+    rig.settle()
+    seconds = rig.seconds_until_none(
+        f"({UNFINISHED}) UNION ALL ({UNSENT})", lambda: wake(PURCHASES_DUE)
+    )
+    _require_each_once(rig, due)
+    return due / seconds
+
+
+def _run_peer(rig: Rig, due: int) -> float:
+    _fill(rig, due, due)
+    data.hold_back_purchases(rig)
+    rig.settle()
+    ids = [row.id for row in rig.rows("SELECT id FROM purchases ORDER BY due_at")]
+    queue = rig.queue(QueueName.MEDIUM)
+
+    def enqueue() -> None:
+        for purchase_id in ids:
+            queue.enqueue(check_one, purchase_id)
+
+    seconds = rig.seconds_until_none(UNFINISHED, enqueue)
+    _require_each_once(rig, due)
+    return due / seconds
+
+
+def _fill(rig: Rig, count: int, due: int) -> None:
+    data.empty_tables(rig)
+    latency = dict.fromkeys(("/app-store/*", "/google-play/*"), STORE_SECONDS)
+    rig.simulator.control("PUT", "/settings", {"latency_seconds": latency})
+    made = data.make_apps(rig, APPS, lambda number: f"app-{number}")
+    data.hold_back_deliveries(rig)
+    devices = min(count, DEVICES)
+    data.make_devices(rig, devices, made)
+    data.make_purchases(rig, count, due=due, devices=devices)
+
+
+def _require_each_once(rig: Rig, due: int) -> None:
+    for query in (EVENTS, SUBJECTS):
+        rig.require(due, query)
