@@ -1,0 +1,320 @@
+"""The API keeps what its document promises, for good input and for bad."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR
+from sqlalchemy import update
+
+from project.billing.models import Payment
+from project.billing.packages.schemas import PackageCreateSchema
+from project.billing.packages.service import create_package
+from project.billing.reconciliation.cases import open_case
+from project.billing.states import CaseKind, PaymentState, Trigger
+from project.companies import packages as company_packages
+from project.companies import service as companies
+from project.companies.models import CompanyToken
+from project.core import clock
+from project.core.secrets import token_hash
+from project.core.transaction import transaction
+from project.extensions import db
+from project.mobile.models import Device
+from tests.conftest import API_KEY
+from tests.factories import Factory, MadeDevice
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "openapi.json"
+CLIENT_TOKEN = "ct_known-before-the-device-is-there"
+COMPANY_TOKEN = "co_known-before-the-company-is-there"
+PAYMENT_ID = UUID(int=1)
+EXAMPLES = 25
+UNDESCRIBED = {
+    "GET /docs",
+    "GET /docs/assets/{name}",
+    "GET /openapi.json",
+    "GET /static/{filename}",
+}
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    told: dict[str, Any] = client.get("/openapi.json").get_json()
+    return told
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if method in METHODS:
+                yield f"{method.upper()} {path}", operation
+
+
+@pytest.fixture
+def device(factory: Factory) -> MadeDevice:
+    """Real things with the id 1: an app, a device, a purchase and its callback."""
+    made = factory.device()
+    factory.purchase(made)
+    with transaction():
+        # Requests are made up before there is a device, so its token must be known beforehand.
+        db.session.execute(update(Device).values(token_hash=token_hash(CLIENT_TOKEN)))
+    return made
+
+
+@pytest.fixture
+def shop(device: MadeDevice) -> None:
+    """Real things with the id 1: a company, its package, subscription, payment and a case."""
+    values = {
+        "site_url": "https://shop.example.com",
+        "name": "Ada",
+        "lastname": "Byron",
+        "company_name": "Byron Looms",
+        "email": "ada@shop.example.com",
+    }
+    with transaction():
+        made, _, _ = companies.register_company(values, "a quiet loom in spring")
+        db.session.flush()
+        db.session.execute(update(CompanyToken).values(token_hash=token_hash(COMPANY_TOKEN)))
+        package = create_package(PackageCreateSchema().load({"name": "Monthly", "price": 1000}))
+        company_packages.assign(made.id, package.id, by_operator=True)
+        payment = Payment(
+            id=PAYMENT_ID,
+            customer_id=made.customer_id,
+            package_id=package.id,
+            state=str(PaymentState.CANCELED),
+            trigger=str(Trigger.PURCHASE),
+            attempt=1,
+            amount=package.price,
+            currency=package.currency,
+            provider="yookassa",
+            created_at=clock.now(),
+        )
+        db.session.add(payment)
+        db.session.flush()
+        open_case(CaseKind.PAID_HERE_UNKNOWN_THERE, payment, None, "left for people to decide")
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.0.")
+    OPENAPI_30_VALIDATOR.validate(document)
+
+
+def test_nothing_is_described_that_is_not_served_and_the_other_way_round(
+    app: Flask, document: dict[str, Any]
+) -> None:
+    served = {
+        method + " " + re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+    described = {name for name, _ in operations(document)}
+    assert served - described == UNDESCRIBED
+    assert described <= served
+
+
+def test_every_operation_says_what_it_does_and_who_may_call_it(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        assert operation["summary"].endswith("."), name
+        assert operation["tags"], name
+        assert "security" in operation, name
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["operatorKey"] == {"type": "http", "scheme": "bearer"}
+    assert schemes["companyToken"] == {"type": "http", "scheme": "bearer"}
+    assert schemes["clientToken"]["name"] == "X-Client-Token"
+
+
+def test_every_operation_describes_its_problems(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        described = {int(status) for status in operation["responses"]}
+        expected = {429, 503}
+        if {"operatorKey": []} in operation["security"]:
+            expected |= {401, 403}
+        if operation["security"]:
+            expected |= {401}
+        if "{" in name:
+            expected |= {404}
+        if operation.get("parameters"):
+            expected |= {400}
+        if not name.startswith("GET "):
+            expected |= {400, 413, 415}
+        assert expected <= described, name
+        assert any(status < 300 for status in described), name
+
+
+def test_problems_have_one_shape(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        for status, response in operation["responses"].items():
+            kinds = set(response.get("content", {}))
+            if int(status) < 400:
+                assert kinds == {"application/json"}, (name, status)
+            elif "health" not in name:
+                assert kinds == {"application/problem+json"}, (name, status)
+                schema = response["content"]["application/problem+json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_every_create_and_charge_takes_an_idempotency_key(document: dict[str, Any]) -> None:
+    takers = {
+        name
+        for name, operation in operations(document)
+        if "Idempotency-Key" in {one.get("name") for one in operation.get("parameters", [])}
+    }
+
+    posts = {name for name, _ in operations(document) if name.startswith("POST ")}
+    assert posts - takers == {
+        "POST /api/clock",
+        "POST /api/companies/check",
+        "POST /api/companies/login",
+        "POST /api/companies/logout",
+        "POST /api/companies/packages/cancel",
+        "POST /api/payments/webhooks/yookassa",
+        "POST /api/purchase/check",
+        "POST /api/reconciliation/cases/{case_id}/resolve",
+    }
+
+
+def test_bodies_come_as_json_or_as_a_form(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        if "requestBody" in operation:
+            assert set(operation["requestBody"]["content"]) == {
+                "application/json",
+                "application/x-www-form-urlencoded",
+            }, name
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page.get_data(as_text=True))
+
+    assert any(link.endswith("swagger-ui.css") for link in linked)
+    for link in linked:
+        assert link.startswith("/docs/assets/"), link
+        with client.get(link) as asset:
+            assert asset.status_code == 200, link
+
+
+serving: list[Flask] = []
+"""The application of the test that runs; the operations are known before there is one."""
+
+
+def serve(environ: Any, start_response: Any) -> Any:
+    with serving[-1].app_context():
+        return serving[-1](environ, start_response)
+
+
+ALSO_FOR_GOOD_INPUT = {
+    # How far the clock goes depends on where it stands.
+    "POST /api/clock": 400,
+    # Where a name leads, only a look at DNS can tell.
+    "POST /api/apps": 400,
+    "PATCH /api/apps/{app_id}": 400,
+    # Whether one day is before another is beyond JSON Schema.
+    "GET /api/reports": 400,
+    # The store or the provider decides.
+    "POST /api/purchase": 402,
+    # What is a good password, a host or an email address is beyond JSON Schema.
+    "POST /api/companies/register": 400,
+    "POST /api/companies/login": 400,
+    "PATCH /api/companies/me": 400,
+    # An operator says which company.
+    "POST /api/companies/packages": 400,
+    "POST /api/companies/packages/cancel": 400,
+    "POST /api/companies/packages/pay": 400,
+    # Customers are known or not.
+    "POST /api/payments": 400,
+    # What a provider sends is the provider's to describe.
+    "POST /api/payments/webhooks/yookassa": 400,
+}
+"""Operations that may refuse what the document allows, for a reason that no document can tell."""
+ACCEPTING = ["2xx", 401, 403, 404, 409]
+
+api = schemathesis.openapi.from_path(
+    DOCUMENT,
+    config=schemathesis.Config.from_dict(
+        {
+            "operations": [
+                {
+                    "include-name": name,
+                    "checks": {
+                        "positive_data_acceptance": {"expected-statuses": [*ACCEPTING, status]}
+                    },
+                }
+                for name, status in ALSO_FOR_GOOD_INPUT.items()
+            ]
+        }
+    ),
+)
+api.app = serve
+
+
+WITH_IDS_OF_REAL_THINGS = {
+    "parameters": {
+        **dict.fromkeys(("app_id", "callback_id", "case_id", "company_id"), 1),
+        **dict.fromkeys(("device_id", "package_id", "purchase_id", "subscription_id"), 1),
+        "payment_id": str(PAYMENT_ID),
+    },
+    "generation": {"mode": "positive"},
+    "phases": {"coverage": {"enabled": False}},
+}
+api_of_real_things = schemathesis.openapi.from_path(
+    DOCUMENT, config=schemathesis.Config.from_dict(WITH_IDS_OF_REAL_THINGS)
+)
+api_of_real_things.app = serve
+FOR_COMPANIES = {
+    name
+    for name, operation in operations(json.loads(DOCUMENT.read_text()))
+    if operation["security"] == [{"companyToken": []}]
+}
+bounded = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@api_of_real_things.auth()
+@api.auth()
+class Credentials:
+    """A company's token where only that will do, else the operator's key; a device's token."""
+
+    def get(self, case: schemathesis.Case, context: Any) -> dict[str, str]:
+        token = COMPANY_TOKEN if case.operation.label in FOR_COMPANIES else API_KEY
+        return {"Authorization": f"Bearer {token}", "X-Client-Token": CLIENT_TOKEN}
+
+    def set(self, case: schemathesis.Case, data: dict[str, str], context: Any) -> None:
+        case.headers.update(data)
+
+
+@pytest.fixture
+def _served(app: Flask, shop: None) -> None:
+    serving[:] = [app]
+
+
+@api.parametrize()
+@pytest.mark.usefixtures("_served")
+@bounded
+def test_an_operation_keeps_its_promise(case: schemathesis.Case) -> None:
+    case.call_and_validate()
+
+
+@api_of_real_things.include(path_regex="{").parametrize()
+@pytest.mark.usefixtures("_served")
+@bounded
+def test_an_operation_keeps_its_promise_about_real_things(case: schemathesis.Case) -> None:
+    answer = case.call()
+
+    assert answer.status_code not in (401, 403, 404)
+    case.validate_response(answer, excluded_checks=[positive_data_acceptance])
