@@ -7,6 +7,7 @@ import structlog
 from redis import RedisError
 from rq import Queue
 
+from project.config import get_settings
 from project.core.transaction import after_commit
 from project.extensions import redis_client
 
@@ -31,8 +32,16 @@ class Wakeup:
     """A kind of due work: its name, its queue and the dotted path of the job that does it."""
 
     name: str
-    queue: QueueName
+    queue: str
     job: str
+
+
+def queue_names() -> list[str]:
+    """Return the queues in the order in which workers take from them.
+
+    Clicks wait in one of the three, or in one of their own that comes last.
+    """
+    return list(dict.fromkeys([*map(str, QueueName), get_settings().clicks_queue_name]))
 
 
 def rq_queue(name: str) -> Queue:
