@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from project.clicks.partitions import ensure_partitions, month_of
 from project.config import get_settings
@@ -23,6 +23,9 @@ log = structlog.get_logger()
 LOCK = 7_265_309_119
 MAX_REASON_LENGTH = 500
 CHECK_VIOLATION = "23514"
+# Classes of SQLSTATE: data exception, integrity violation, limit exceeded. Any other error is
+# not held against the clicks.
+CAUSED_BY_VALUES = ("22", "23", "54")
 
 _NEXT = text("SELECT id, size FROM click_inbox ORDER BY id LIMIT :rows")
 # `fresh` holds each click_id once, the first of doubles; `new` those that were never counted.
@@ -139,9 +142,11 @@ def _next_rows(limit: int) -> Sequence[InboxRow]:
 def _count(rows: Sequence[InboxRow]) -> Drained:
     try:
         return _count_together(rows)
-    except (DataError, IntegrityError) as error:
-        # Only what values can bring about is held against clicks; any other error is ours.
-        if getattr(error.orig, "sqlstate", None) == CHECK_VIOLATION and _make_partitions(rows):
+    except DBAPIError as error:
+        sqlstate = str(getattr(error.orig, "sqlstate", None))
+        if not sqlstate.startswith(CAUSED_BY_VALUES):
+            raise
+        if sqlstate == CHECK_VIOLATION and _make_partitions(rows):
             return _count(rows)
         return _halve(rows, str(error.orig))
 

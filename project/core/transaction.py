@@ -60,7 +60,7 @@ class TransactionalFlask(Flask):
     """Flask whose every view runs in one transaction, unless marked `own_transactions`."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the view as it is: none is a coroutine, and to find that out costs each request."""
+        """Return the view as it is: none is a coroutine, and to find that out takes time."""
         return func
 
     def dispatch_request(self) -> ResponseReturnValue:
