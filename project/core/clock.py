@@ -3,18 +3,20 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from project.config import get_settings
 from project.core.errors import BadRequest, NotFound
 from project.core.models import ClockOffset
+from project.core.reading import PreparedQuery
 from project.core.transaction import transaction
 from project.extensions import db
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 MAX_OFFSET = timedelta(days=365 * 200)
+_OFFSET = PreparedQuery(select(ClockOffset.offset_seconds))
 
 
 def now() -> datetime:
@@ -34,9 +36,8 @@ def read_offset() -> timedelta:
     Read on a connection of its own, so that the answer neither waits for nor depends on the
     transaction that asks: a move is seen by every process at once.
     """
-    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        seconds = connection.execute(text("SELECT offset_seconds FROM clock")).scalar()
-    return timedelta(seconds=seconds or 0)
+    row = _OFFSET.one({})
+    return timedelta(seconds=row[0] if row else 0)
 
 
 def parse_duration(written: str) -> timedelta:
