@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from project.billing import commands as billing
 from project.callbacks import queries as callback_queries
 from project.callbacks.delivery import CallbackDelivery
+from project.clicks import commands as clicks
 from project.clicks.exports import commands as click_exports
 from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
@@ -41,6 +42,7 @@ def register(app: Flask) -> None:
         purchase_run,
         callbacks_run,
         *billing.COMMANDS,
+        *clicks.COMMANDS,
         *click_exports.COMMANDS,
     ):
         app.cli.add_command(command)

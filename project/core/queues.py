@@ -1,5 +1,6 @@
 """The queues, and how work is woken: a job carries nothing but "look whether something is due"."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,10 @@ JOB_TIMEOUT_SECONDS = 180
 RESULT_TTL_SECONDS = 60
 FAILURE_TTL_SECONDS = 7 * 86_400
 QUEUED_MARK_SECONDS = 30
+SOON_SECONDS = 0.5
+
+_soon: set[str] = set()
+_soon_lock = threading.Lock()
 
 
 class QueueName(StrEnum):
@@ -61,6 +66,27 @@ def wake(work: Wakeup) -> None:
     is what counts, and the sweep in `schedule.py` finds it within a minute.
     """
     after_commit(lambda: _enqueue(work))
+
+
+def wake_soon(work: Wakeup) -> None:
+    """Wake the work a moment after what was committed now, together with what is till then.
+
+    For what comes thousands of times a second; call it after the commit. If this process ends
+    before the moment, the sweep in `schedule.py` stands in.
+    """
+    with _soon_lock:
+        if work.name in _soon:
+            return
+        _soon.add(work.name)
+    timer = threading.Timer(SOON_SECONDS, _enqueue_soon, (work,))
+    timer.daemon = True
+    timer.start()
+
+
+def _enqueue_soon(work: Wakeup) -> None:
+    with _soon_lock:
+        _soon.discard(work.name)
+    _enqueue(work)
 
 
 def _enqueue(work: Wakeup) -> None:

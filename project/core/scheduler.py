@@ -36,7 +36,7 @@ class Periodic:
     name: str
     job: str
     cron: str
-    queue: QueueName
+    queue: str
     due_probe: str | None = None
     timeout_seconds: int = JOB_TIMEOUT_SECONDS
 

@@ -56,7 +56,7 @@ def test_all_is_well(client: FlaskClient) -> None:
         ("database", "redis", "migrations", "workers", "due"), "ok"
     )
     assert told["parts"]["workers"] == {"status": "ok", "alive": 2, "expected": 2}
-    waiting = dict.fromkeys(("purchases", "callbacks", "payments", "click-exports"))
+    waiting = dict.fromkeys(("purchases", "callbacks", "payments", "clicks", "click-exports"))
     assert told["parts"]["due"]["oldest"] == waiting
 
 
