@@ -112,7 +112,7 @@ class TestForward:
         send_due_exports()
 
         [arrival] = arrived(simulator)
-        assert arrival["key"] == f"click-export-{export_id}"
+        assert arrival["key"] == f"click-export-{export_id}-{arrival['sha256'][:16]}"
         assert arrival["authorization"] is None
         assert arrival["sha256"] == hashlib.sha256(body_of(simulator)).hexdigest()
         told = status(operator)
@@ -298,6 +298,23 @@ class TestRetries:
         assert arrival["times"] == (4 if fault.get("drop") == "after" else 1), (
             "tries have one key, so finance books the day once"
         )
+
+    def test_a_day_that_changed_before_it_was_sent_again_is_not_taken_for_the_former_one(
+        self, operator: FlaskClient, simulator: SimulatorClient, clicks: Clicks, clock: Clock
+    ) -> None:
+        clicks.clicked(MORNING)
+        simulator.add_fault("/finance/clicks", drop="after", times=1)
+        forward(operator)
+        send_due_exports()
+        clicks.clicked(MORNING)
+        clock.advance(minutes=1)
+        send_due_exports()
+
+        former, last = arrived(simulator)
+        assert former["key"] != last["key"]
+        told = status(operator)
+        assert (told["clicks_sent"], told["checksum"]) == (2, last["sha256"])
+        assert told["changed_since_export"] is False
 
     def test_after_the_last_try_it_has_failed_and_can_be_asked_for_again(
         self,

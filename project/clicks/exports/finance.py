@@ -26,14 +26,18 @@ def is_available() -> bool:
 
 
 async def post_clicks(body: BinaryIO, *, export_id: int, sha256: str) -> Answer:
-    """Hand a day over: `POST /clicks`. The same export has the same key however often it comes."""
+    """Hand a day over: `POST /clicks`.
+
+    The same body of an export has the same key however often it comes. A day that changed before
+    it was sent again has another, or a finance service that knows the key would pass it over.
+    """
     settings = get_settings()
     digest = base64.b64encode(bytes.fromhex(sha256)).decode()
     headers = {
         **_credential(),
         "Content-Type": "application/json",
         "Content-Digest": f"sha-256=:{digest}:",
-        "Idempotency-Key": f"click-export-{export_id}",
+        "Idempotency-Key": f"click-export-{export_id}-{sha256[:16]}",
     }
     return await http_client.send(
         Request(
