@@ -263,7 +263,8 @@ class TestRetries:
             ({"status": 500}, "answered 500"),
             ({"drop": "before"}, "closed"),
             ({"drop": "after"}, "closed"),
-            ({"delay_seconds": 20}, "no answer within"),
+            # The status keeps the simulator from taking the day after all, in another test.
+            ({"delay_seconds": 20, "status": 500}, "no answer within"),
         ],
     )
     def test_it_is_tried_again_after_pauses_that_double(
@@ -532,7 +533,10 @@ class TestMemory:
             assert found is not None
             return int(found[1]) * 1024
 
-        Path("/proc/self/clear_refs").write_text("5")
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pytest.skip("this system does not let the peak be reset")
         before = told("VmRSS")
         return lambda: told("VmHWM") - before
 
