@@ -32,7 +32,7 @@ def measure(rig: Rig) -> list[Row]:
     ]
     ours: list[Load] = []
     theirs: list[Load] = []
-    with _empty_route(rig) as empty_url:
+    with empty_route(rig) as empty_url:
         check_url = f"{rig.stack.api_url}/api/purchase/check"
         for url in (check_url, empty_url):
             _load(rig, url, bodies, WARM_UP_SECONDS)
@@ -87,17 +87,24 @@ def _load(rig: Rig, url: str, bodies: Sequence[bytes], seconds: float) -> Load:
 
 
 @contextmanager
-def _empty_route(rig: Rig) -> Iterator[str]:
+def empty_route(rig: Rig) -> Iterator[str]:
     """Serve the empty route with the very command line that serves the API."""
+    with served(rig, "benchmarks.empty:app") as url:
+        yield f"{url}/empty"
+
+
+@contextmanager
+def served(rig: Rig, app: str) -> Iterator[str]:
+    """Serve an application as ops/serve.sh serves the API; give its address."""
     script = (PROJECT / "ops" / "serve.sh").read_text(encoding="utf-8")
     if "wsgi:app" not in script:
         raise BenchmarkError("ops/serve.sh does not serve wsgi:app any more.")
-    url = f"http://{ports.LOOPBACK}:{ports.free_port()}/empty"
+    url = f"http://{ports.LOOPBACK}:{ports.free_port()}"
     server = Program(
-        "empty",
-        ["sh", "-c", script.replace("wsgi:app", "benchmarks.empty:app")],
+        "served",
+        ["sh", "-c", script.replace("wsgi:app", app)],
         {**rig.stack.environment, "PORT": str(urlsplit(url).port)},
-        rig.stack.folder / "log" / "empty.log",
+        rig.stack.folder / "log" / f"{app.partition(':')[0]}.log",
     )
     server.start()
     try:

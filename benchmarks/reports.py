@@ -23,6 +23,10 @@ FIRST_DAY = date(2026, 1, 1)
 WANTED_MONTH_MS = 100.0
 WANTED_YEAR_MS = 1000.0
 TIMEOUT_SECONDS = 60
+Depths = tuple[float, ...]
+# Whole numbers are pages; others are how far into the report.
+FIRST_PAGES: Depths = (1, 2, 10)
+DEEP_PAGES: Depths = (0.5, 0.999)
 
 # Sums lie on disk day by day, as counting leaves them, and in no order within a day.
 _SUMS = """
@@ -43,23 +47,28 @@ def measure(rig: Rig) -> list[Row]:
     """Measure the aggregated report of a month and of the year, then summary and CSV."""
     offers = max(5, round(OFFERS * rig.options.scale))
     _fill(rig, offers)
-    table = f"{offers * SOURCES * DAYS:,} sums"
     requests = {
-        "a month": list(_requests(offers, MONTH_DAYS)),
-        "the year": list(_requests(offers, DAYS)),
+        (days, depths): list(_requests(offers, days, depths))
+        for days in (MONTH_DAYS, DAYS)
+        for depths in (FIRST_PAGES, DEEP_PAGES)
     }
-    took: dict[str, list[float]] = {name: [] for name in requests}
+    took: dict[tuple[int, Depths], list[float]] = {kind: [] for kind in requests}
     for _ in range(rig.options.rounds):
-        for name, paths in requests.items():
-            took[name].append(_p95_ms(_ask_all(rig, paths)))
+        for kind, paths in requests.items():
+            took[kind].append(_p95_ms(_ask_all(rig, paths)))
+    figures = {kind: _figure(rounds) for kind, rounds in took.items()}
     year: dict[str, object] = {
         "start_date": FIRST_DAY,
         "end_date": FIRST_DAY + timedelta(days=DAYS - 1),
     }
-    work = f"aggregated report of {{}}, {table}, every order and filter, p95"
+    work = (
+        f"aggregated report of {{}}, {offers * SOURCES * DAYS:,} sums, every order and filter, p95"
+    )
     return [
-        at_most(work.format("a month"), _figure(took["a month"]), WANTED_MONTH_MS),
-        at_most(work.format("the year"), _figure(took["the year"]), WANTED_YEAR_MS),
+        at_most(work.format("a month"), figures[MONTH_DAYS, FIRST_PAGES], WANTED_MONTH_MS),
+        Row("the same, its middle and last pages", figures[MONTH_DAYS, DEEP_PAGES]),
+        at_most(work.format("the year"), figures[DAYS, FIRST_PAGES], WANTED_YEAR_MS),
+        at_most("the same, its middle and last pages", figures[DAYS, DEEP_PAGES], WANTED_YEAR_MS),
         Row("summary of the year", _timed(rig, "summary", year)),
         Row(
             "the year as CSV, to the last row", _timed(rig, "aggregated", year | {"format": "csv"})
@@ -75,17 +84,17 @@ def _fill(rig: Rig, offers: int) -> None:
     rig.settle()
 
 
-def _requests(offers: int, days: int) -> Iterator[str]:
-    """Make the requests of a mix: 4 columns, 2 directions, 4 filters, 4 pages; shuffled."""
+def _requests(offers: int, days: int, depths: Depths) -> Iterator[str]:
+    """Make the requests of a mix: 4 columns, 2 directions, 4 filters, some pages; shuffled."""
     chosen = random.Random(1)
     filters: list[dict[str, object]] = [{}, {"offer_id": offers // 2}, {"source": "source-07"}]
     filters.append({"offer_id": offers // 3, "source": "source-11"})
     orders = itertools.product(("clicks_count", "offer_id", "source", "date"), ("asc", "desc"))
-    mix = list(itertools.product(orders, filters, (0.0, 0.01, 0.5, 1.0)))
+    mix = list(itertools.product(orders, filters, depths))
     chosen.shuffle(mix)
     for (column, direction), wanted, depth in mix:
         start = FIRST_DAY + timedelta(days=chosen.randint(0, DAYS - days))
-        rows = days
+        rows: int = days
         rows *= 1 if "offer_id" in wanted else offers
         rows *= 1 if "source" in wanted else SOURCES
         query = {
@@ -93,7 +102,7 @@ def _requests(offers: int, days: int) -> Iterator[str]:
             "end_date": start + timedelta(days=days - 1),
             "sort_by": column,
             "sort_direction": direction,
-            "page": 1 + int(depth * (rows - 1)) // 100,
+            "page": depth if isinstance(depth, int) else 1 + int(depth * (rows - 1)) // 100,
             **wanted,
         }
         yield f"/api/reports/aggregated?{urlencode(query)}"

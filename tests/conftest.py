@@ -235,3 +235,9 @@ def cut_connections(app: Flask) -> Iterator[Callable[[], None]]:
 
     yield cut
     db.engine.dispose()
+
+
+@pytest.fixture
+def redis_away(change_settings: ChangeSettings) -> None:
+    """Redis does not answer: nobody listens where it is said to be."""
+    change_settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")

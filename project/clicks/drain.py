@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from project.clicks.partitions import ensure_partitions, month_of
 from project.config import get_settings
@@ -23,41 +23,51 @@ log = structlog.get_logger()
 LOCK = 7_265_309_119
 MAX_REASON_LENGTH = 500
 CHECK_VIOLATION = "23514"
+# Classes of SQLSTATE: data exception, integrity violation, limit exceeded. Any other error is
+# not held against the clicks.
+CAUSED_BY_VALUES = ("22", "23", "54")
 
 _NEXT = text("SELECT id, size FROM click_inbox ORDER BY id LIMIT :rows")
-# `new` holds the clicks whose id counts for the first time; of doubles in one batch the first.
+# `fresh` holds each click_id once, the first of doubles; `new` those that were never counted.
+# In the order of the ids, the index of click_ids is filled page after page.
 _COUNT = text("""
-    WITH taken AS (
-        DELETE FROM click_inbox WHERE id = ANY(:ids) RETURNING *
-    ), arrived AS MATERIALIZED (
-        SELECT taken.id, taken.received_at, one.*
-        FROM taken, unnest(click_ids, offer_ids, sources, clicked_at, signatures)
+    WITH gone AS (
+        DELETE FROM click_inbox WHERE id = ANY(:ids) RETURNING size
+    ), fresh AS MATERIALIZED (
+        SELECT DISTINCT ON (one.click_id COLLATE "C")
+            one.click_id COLLATE "C" AS click_id, one.offer_id, one.source, one.clicked_at,
+            one.signature, inbox.received_at,
+            CAST(one.clicked_at AT TIME ZONE 'UTC' AS date) AS day
+        FROM click_inbox AS inbox,
+            unnest(click_ids, offer_ids, sources, clicked_at, signatures)
             WITH ORDINALITY AS one(click_id, offer_id, source, clicked_at, signature, place)
+        WHERE inbox.id = ANY(:ids)
+        ORDER BY one.click_id COLLATE "C", inbox.id, one.place
     ), counted AS (
         INSERT INTO click_ids (click_id, counted_on)
-        SELECT DISTINCT click_id, CAST(:today AS date) FROM arrived
+        SELECT click_id, CAST(:today AS date) FROM fresh
         ON CONFLICT (click_id) DO NOTHING
         RETURNING click_id
     ), new AS MATERIALIZED (
-        SELECT DISTINCT ON (arrived.click_id) arrived.*
-        FROM arrived JOIN counted USING (click_id)
-        ORDER BY arrived.click_id, arrived.id, arrived.place
+        SELECT fresh.* FROM fresh JOIN counted USING (click_id)
     ), stored AS (
         INSERT INTO clicks (clicked_at, click_id, offer_id, source, signature, received_at)
         SELECT clicked_at, click_id, offer_id, source, signature, received_at FROM new
     ), summed AS (
         INSERT INTO clicks_daily AS known (day, offer_id, source, clicks)
-        SELECT CAST(clicked_at AT TIME ZONE 'UTC' AS date), offer_id, source, count(*) FROM new
-        GROUP BY 1, 2, 3
+        SELECT day, offer_id, source, count(*) FROM new GROUP BY day, offer_id, source
         ON CONFLICT (day, offer_id, source) DO UPDATE SET clicks = known.clicks + excluded.clicks
     ), days AS (
         INSERT INTO click_days AS known (day, clicks, version)
-        SELECT CAST(clicked_at AT TIME ZONE 'UTC' AS date), count(*), 1 FROM new GROUP BY 1
+        SELECT day, count(*), 1 FROM new GROUP BY day
         ON CONFLICT (day) DO UPDATE
         SET clicks = known.clicks + excluded.clicks, version = known.version + 1
     )
-    SELECT (SELECT count(*) FROM arrived), (SELECT count(*) FROM new)
+    SELECT (SELECT sum(size) FROM gone), (SELECT count(*) FROM counted)
 """)
+# The planner cannot know how many clicks the arrays hold. Taking them for few, it would compare
+# each with each.
+_PLAN = text("SET LOCAL enable_nestloop = off")
 _MONTHS = text("""
     SELECT DISTINCT date_trunc('month', moment AT TIME ZONE 'UTC')
     FROM click_inbox, unnest(clicked_at) AS moment WHERE id = ANY(:ids)
@@ -112,6 +122,7 @@ def drain_batch(at_most: int | None = None) -> Drained:
     limit = at_most or get_settings().clicks_batch_size
     with transaction():
         db.session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        db.session.execute(_PLAN)
         rows = _next_rows(limit)
         return _count(rows) if rows else Drained()
 
@@ -131,11 +142,11 @@ def _next_rows(limit: int) -> Sequence[InboxRow]:
 def _count(rows: Sequence[InboxRow]) -> Drained:
     try:
         return _count_together(rows)
-    except OperationalError:
-        # A database that is away or busy is no fault of the clicks.
-        raise
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == CHECK_VIOLATION and _make_partitions(rows):
+        sqlstate = str(getattr(error.orig, "sqlstate", None))
+        if not sqlstate.startswith(CAUSED_BY_VALUES):
+            raise
+        if sqlstate == CHECK_VIOLATION and _make_partitions(rows):
             return _count(rows)
         return _halve(rows, str(error.orig))
 

@@ -23,7 +23,7 @@ def drain_clicks() -> int:
     while not pump.stopping.is_set():
         drained = drain.drain_batch()
         taken += drained.taken
-        if drained.taken < settings.clicks_batch_size // 2:
+        if drained.taken < max(1, settings.clicks_batch_size // 2):
             return taken
         if time.monotonic() > ends_at:
             break

@@ -65,6 +65,7 @@ _NEEDED = frozenset(_FIELDS) - {"signature"}
 _one = msgspec.json.Decoder(Click)
 _many = msgspec.json.Decoder(_Clicks)
 _raw_many = msgspec.json.Decoder(_RawClicks)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOT_JSON = "The body is not valid JSON."
 
 
@@ -84,8 +85,8 @@ def read_click(body: bytes, window: Window) -> Click:
         click = _one.decode(body)
         errors = _errors_of(click, window)
     except msgspec.ValidationError:
-        errors = _explain(msgspec.json.decode(body), window)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        errors = _explain(_anything(body), window)
+    except _UNREADABLE as error:
         raise BadRequest(_NOT_JSON) from error
     if errors:
         raise BadRequest("The click cannot be taken.", errors)
@@ -101,7 +102,14 @@ def read_clicks(body: bytes, window: Window) -> tuple[Sequence[Click], Sequence[
         return _sorted_out(_many.decode(body).clicks, window)
     except msgspec.ValidationError:
         return _one_by_one(body, window)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
+        raise BadRequest(_NOT_JSON) from error
+
+
+def _anything(body: bytes | msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except _UNREADABLE as error:
         raise BadRequest(_NOT_JSON) from error
 
 
@@ -133,8 +141,8 @@ def _one_by_one(body: bytes, window: Window) -> tuple[Sequence[Click], Sequence[
         try:
             click = _one.decode(raw)
             errors = _errors_of(click, window)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            given = msgspec.json.decode(raw)
+        except _UNREADABLE:
+            given = _anything(raw)
             bad.append(BadClick(index, _id_of(given), _explain(given, window)))
             continue
         if errors:

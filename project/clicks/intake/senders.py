@@ -17,6 +17,7 @@ SHARES = 20
 """A process takes its share of the limit from Redis in such parts, not click by click."""
 MAX_ADDRESSES = 10_000
 AWAY_SECONDS = 5.0
+NOTHING_LEFT = -1
 
 
 @lru_cache(maxsize=MAX_ADDRESSES)
@@ -53,24 +54,20 @@ class Allowance:
     def spend(self, address: str, limit: str) -> None:
         """Count a request. Raises TooManyRequests when the limit is reached."""
         amount, seconds = _parsed(limit)
-        now = clock.real_now().timestamp()
-        stretch = int(now // seconds)
+        # Redis is asked under the lock: twenty times a stretch at most, by one thread for all.
         with self._lock:
+            now = clock.real_now().timestamp()
+            stretch = int(now // seconds)
             if stretch != self._stretch or len(self._left) > MAX_ADDRESSES:
                 self._stretch, self._left = stretch, {}
             left = self._left.get(address, 0)
-            if left > 0:
-                self._left[address] = left - 1
-                return
-        taken = 0 if left < 0 else self._take(address, stretch, amount, seconds)
-        with self._lock:
-            # Below zero: this address has nothing left in this stretch, do not ask again.
-            self._left[address] = self._left.get(address, 0) + taken - 1 if taken else -1
-        if not taken:
-            wait = max(1, round(seconds - now % seconds))
+            if left == 0:
+                left = self._take(address, stretch, amount, seconds) or NOTHING_LEFT
+            self._left[address] = left if left == NOTHING_LEFT else left - 1
+        if left == NOTHING_LEFT:
             raise TooManyRequests(
                 "Too many clicks from this address. Wait a little and send them again.",
-                retry_after=wait,
+                retry_after=max(1, round(seconds - now % seconds)),
             )
 
     def _take(self, address: str, stretch: int, amount: int, seconds: int) -> int:
