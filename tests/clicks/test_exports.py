@@ -387,6 +387,25 @@ class TestRetries:
         assert asked(simulator)["clicks"] == 0
         assert_problem(operator.get(f"/api/exports/{DAY}.json"), 404)
 
+    def test_a_day_that_cannot_be_read_is_tried_again(
+        self,
+        operator: FlaskClient,
+        simulator: SimulatorClient,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        forward(operator)
+        monkeypatch.setattr(document, "EXPORT_SPOOL_SECONDS", -1)
+        send_due_exports()
+        told = status(operator)
+        assert (told["state"], asked(simulator)["clicks"]) == ("pending", 0)
+        assert told["last_error"].startswith("the day could not be read: SpoolTooSlow")
+
+        monkeypatch.undo()
+        clock.advance(minutes=1)
+        send_due_exports()
+        assert status(operator)["state"] == "succeeded"
+
     def test_the_work_of_a_worker_that_died_is_done_again(
         self, operator: FlaskClient, simulator: SimulatorClient, clicks: Clicks
     ) -> None:

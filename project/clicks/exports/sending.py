@@ -57,7 +57,8 @@ async def _send(engine: Engine, export_id: int, day: date) -> Outcome:
     except DayNotKept as error:
         return Failed(str(error), is_final=True)
     except (SpoolTooSlow, SQLAlchemyError, OSError) as error:
-        return Failed(f"the day could not be read: {type(error).__name__}: {error}"[:500])
+        reason = str(error).split("\n", 1)[0][:300]
+        return Failed(f"the day could not be read: {type(error).__name__}: {reason}")
     try:
         return await _hand_over(spooled, export_id)
     finally:
