@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from project.clicks.reports import queries
+from project.clicks.reports import queries, sizes
 from project.core.transaction import transaction
 from project.extensions import db
 from tests.api.problems import assert_problem
@@ -132,14 +132,27 @@ def test_rows_are_of_the_offer_and_the_source(
     assert answer.get_json()["pagination"]["total"] == len(expected)
 
 
-def total(operator: FlaskClient) -> int:
-    answer = operator.get(f"/api/reports/aggregated?{MARCH}")
+def total_of(operator: FlaskClient, query: str = MARCH) -> int:
+    answer = operator.get(f"/api/reports/aggregated?{query}")
     found: int = answer.get_json()["pagination"]["total"]
     assert found == len(answer.get_json()["data"])
     return found
 
 
-def test_the_total_follows_every_change_of_a_day(operator: FlaskClient, clicks: Clicks) -> None:
+@pytest.mark.parametrize("order", ["date", "offer_id", "clicks_count"])
+@pytest.mark.parametrize("deep", [0, 5000])
+def test_the_total_follows_every_change_of_a_day(
+    operator: FlaskClient,
+    clicks: Clicks,
+    monkeypatch: pytest.MonkeyPatch,
+    deep: int,
+    order: str,
+) -> None:
+    monkeypatch.setattr(queries, "DEEP", deep)
+
+    def total(operator: FlaskClient) -> int:
+        return total_of(operator, f"{MARCH}&sort_by={order}")
+
     assert total(operator) == 0
     clicks.summed(date(2027, 3, 1), 1, "mail", 1)
     assert total(operator) == 1
@@ -154,23 +167,39 @@ def test_days_that_did_not_change_are_not_counted_again(
     operator: FlaskClient, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[list[date]] = []
-    count = queries._counted
+    count = sizes._counted
 
     def counting(connection: Any, days: list[date]) -> dict[date, int]:
         counted.append(days)
         return count(connection, days)
 
-    monkeypatch.setattr(queries, "_counted", counting)
+    monkeypatch.setattr(sizes, "_counted", counting)
     for day in (1, 2, 3):
         clicks.summed(date(2027, 3, day), 1, "mail", 1)
-    total(operator)
+    total_of(operator)
     clicks.summed(date(2027, 3, 2), 2, "mail", 1)
 
-    assert total(operator) == 4
+    assert total_of(operator) == 4
     assert [sorted(days) for days in counted] == [
         [date(2027, 3, 1), date(2027, 3, 2), date(2027, 3, 3)],
         [date(2027, 3, 2)],
     ]
+
+
+@pytest.mark.usefixtures("sums")
+def test_of_the_sizes_for_deep_pages_only_the_last_are_kept(
+    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "DEEP", 0)
+    monkeypatch.setattr(sizes, "KEPT_REPORTS", 2)
+    sizes._known_groups.clear()
+    for offer in (1, 2, 10):
+        aggregated(operator, f"{MARCH}&offer_id={offer}&sort_by=source")
+
+    assert [wanted.offer_id for wanted, _ in sizes._known_groups] == [2, 10]
+    monkeypatch.setattr(sizes, "LARGEST_KEPT", 1)
+    aggregated(operator, f"{MARCH}&sort_by=source")
+    assert len(sizes._known_groups) == 2
 
 
 @pytest.mark.usefixtures("sums")

@@ -5,81 +5,22 @@ must: how many rows a day has is remembered for as long as the day does not chan
 page is found by the sizes of the groups before it.
 """
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    Text,
-    cast,
-    column,
-    distinct,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import BigInteger, Connection, Row, Select, cast, distinct, func, select, text
 
-from project.clicks.models import ClickDay, ClicksDaily
+from project.clicks.models import ClicksDaily
+from project.clicks.reports.filters import TIES, ReportFilter, Sorting
+from project.clicks.reports.sizes import count_rows, group_sizes
 from project.core.snapshot import in_batches, snapshot
 from project.extensions import db
 
-SORT_COLUMNS: Mapping[str, Any] = {
-    "clicks_count": ClicksDaily.clicks,
-    "offer_id": ClicksDaily.offer_id,
-    "source": ClicksDaily.source,
-    "date": ClicksDaily.day,
-}
-TIES = (ClicksDaily.day, ClicksDaily.offer_id, ClicksDaily.source)
 DEEP = 5000
 """From so many rows on, a page is found by counting groups rather than by walking there."""
 
 AnyRow = Row[*tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class ReportFilter:
-    """Which sums: days (both ends included), and one offer or source if it is given."""
-
-    start_date: date
-    end_date: date
-    offer_id: int | None = None
-    source: str | None = None
-
-    @property
-    def takes_whole_days(self) -> bool:
-        """Tell whether every row of a day is wanted."""
-        return self.offer_id is None and self.source is None
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return what holds for the wanted rows."""
-        wanted: list[ColumnElement[bool]] = [
-            ClicksDaily.day.between(self.start_date, self.end_date)
-        ]
-        if self.offer_id is not None:
-            wanted.append(ClicksDaily.offer_id == self.offer_id)
-        if self.source is not None:
-            wanted.append(ClicksDaily.source == self.source)
-        return wanted
-
-
-@dataclass(frozen=True)
-class Sorting:
-    """By which column; rows that are equal there stand by date, offer and source, upwards."""
-
-    sort_by: str
-    descending: bool
-
-    @property
-    def column(self) -> Any:
-        """Return the column of the table."""
-        return SORT_COLUMNS[self.sort_by]
 
 
 def report_page(
@@ -90,7 +31,7 @@ def report_page(
         _avoid_index_order(connection, sorting)
         if offset < DEEP:
             rows = connection.execute(_listed(wanted, sorting).limit(limit).offset(offset)).all()
-            return rows, _count(connection, wanted)
+            return rows, count_rows(connection, wanted)
         return _deep_page(connection, wanted, sorting, offset=offset, limit=limit)
 
 
@@ -149,17 +90,10 @@ def _avoid_index_order(connection: Connection, sorting: Sorting) -> None:
         connection.execute(text("SET LOCAL enable_indexscan = off"))
 
 
-def _count(connection: Connection, wanted: ReportFilter) -> int:
-    if wanted.takes_whole_days:
-        return sum(_rows_per_day(connection, wanted).values())
-    counted = select(func.count()).select_from(ClicksDaily).where(*wanted.conditions())
-    return int(connection.scalar(counted) or 0)
-
-
 def _deep_page(
     connection: Connection, wanted: ReportFilter, sorting: Sorting, *, offset: int, limit: int
 ) -> tuple[Sequence[AnyRow], int]:
-    sizes = _group_sizes(connection, wanted, sorting)
+    sizes = group_sizes(connection, wanted, sorting)
     values, before = _groups_of_page(sizes, offset=offset, limit=limit)
     total = sum(size for _, size in sizes)
     if not values:
@@ -167,22 +101,6 @@ def _deep_page(
     low, high = (values[-1], values[0]) if sorting.descending else (values[0], values[-1])
     near = _listed(wanted, sorting).where(sorting.column >= low, sorting.column <= high)
     return connection.execute(near.limit(limit).offset(offset - before)).all(), total
-
-
-def _group_sizes(
-    connection: Connection, wanted: ReportFilter, sorting: Sorting
-) -> list[tuple[Any, int]]:
-    """Return how many rows share each value of the column, in the order of the report."""
-    if sorting.sort_by == "date" and wanted.takes_whole_days:
-        return sorted(_rows_per_day(connection, wanted).items(), reverse=sorting.descending)
-    order = sorting.column.desc() if sorting.descending else sorting.column.asc()
-    sizes = (
-        select(sorting.column, func.count())
-        .where(*wanted.conditions())
-        .group_by(sorting.column)
-        .order_by(order)
-    )
-    return [(value, size) for value, size in connection.execute(sizes)]
 
 
 def _groups_of_page(
@@ -199,43 +117,3 @@ def _groups_of_page(
             values.append(value)
         passed += size
     return values, before
-
-
-_known_sizes: dict[date, tuple[str, int]] = {}
-_known_sizes_lock = threading.Lock()
-
-
-def _rows_per_day(connection: Connection, wanted: ReportFilter) -> dict[date, int]:
-    """Return how many rows each day has; only days that changed since the last time are counted.
-
-    Whatever changes a day's sums changes its row in `click_days` too, and that row's `xmin`, the
-    transaction that wrote it, is never the same again.
-    """
-    stamps = _stamps(connection, wanted)
-    with _known_sizes_lock:
-        known = {day: _known_sizes.get(day, ("", 0)) for day in stamps}
-    changed = [day for day, stamp in stamps.items() if known[day][0] != stamp]
-    sizes = {day: size for day, (_, size) in known.items()}
-    if changed:
-        counted = _counted(connection, changed)
-        sizes |= counted
-        with _known_sizes_lock:
-            _known_sizes.update({day: (stamps[day], size) for day, size in counted.items()})
-    return sizes
-
-
-def _stamps(connection: Connection, wanted: ReportFilter) -> dict[date, str]:
-    statement = select(ClickDay.day, cast(column("xmin"), Text).label("stamp")).where(
-        ClickDay.day.between(wanted.start_date, wanted.end_date)
-    )
-    return {row.day: row.stamp for row in connection.execute(statement)}
-
-
-def _counted(connection: Connection, days: Sequence[date]) -> dict[date, int]:
-    statement = (
-        select(ClicksDaily.day, func.count().label("size"))
-        .where(ClicksDaily.day.between(min(days), max(days)), ClicksDaily.day.in_(days))
-        .group_by(ClicksDaily.day)
-    )
-    found = {row.day: row.size for row in connection.execute(statement)}
-    return {day: found.get(day, 0) for day in days}

@@ -5,7 +5,7 @@ from typing import Any
 from flask import Response
 
 from project.clicks.reports import queries
-from project.clicks.reports.queries import ReportFilter, Sorting
+from project.clicks.reports.filters import ReportFilter, Sorting
 from project.clicks.reports.schemas import (
     AggregatedQuerySchema,
     AggregatedReportSchema,
