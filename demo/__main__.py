@@ -6,6 +6,7 @@ Everything that is shown is also asserted: if it is not so, the demo says what a
 import sys
 
 from demo.billing import BillingStory
+from demo.clicks import ClickStory
 from demo.mobile import MobileStory
 from demo.story import DemoFailed, console
 from project.config import load_environment
@@ -17,6 +18,7 @@ def main() -> int:
     try:
         MobileStory().run()
         BillingStory().run()
+        ClickStory().run()
     except DemoFailed as failure:
         console.print(f"\n[bold red]The demo failed:[/] {failure}")
         return 1
