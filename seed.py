@@ -4,6 +4,7 @@ The same seed makes the same data, and what is there already is left alone, so r
 makes no duplicates.
 """
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import click
 from faker import Faker
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, Text, func, insert, select, union_all, update
 
 from project import create_app
 from project.billing.customers import service as customers
@@ -23,6 +24,8 @@ from project.billing.packages import service as packages
 from project.billing.payments.charging import Autopayment
 from project.billing.periods import PeriodUnit
 from project.billing.subscriptions import service as subscriptions
+from project.clicks.drain import drain_batch
+from project.clicks.models import ClickDay, click_ids, click_inbox
 from project.companies import service as companies
 from project.companies.models import Company
 from project.config import get_settings
@@ -38,6 +41,9 @@ from project.mobile.stores.base import Refused, StoreAnswer, Unavailable, Verifi
 BATCH = 200
 PERIOD_DAYS = 30
 SEED_PASSWORD = "a seeded company logs in with this"
+CLICK_BATCH = 1000
+OFFERS = 40
+SOURCES = ("google", "facebook", "tiktok", "newsletter", "bing", "partner", "direct")
 ANSWERS = ("good", "refused", "unavailable")
 ANSWER_SHARES = (85, 10, 5)
 
@@ -51,6 +57,7 @@ class Seeder:
         self.random = random.Random(seed)
         self.seed = seed
         self.progress = progress
+        self.now = clock.now()
 
     def apps(self, count: int) -> list[int]:
         """Make apps whose callbacks go to the simulator's inbox; return the ids of all of them."""
@@ -199,11 +206,48 @@ class Seeder:
         task = self.progress.add_task("charges", total=len(subscription_ids))
         pump.run(Autopayment(), on_progress=lambda count: self.progress.advance(task, count))
 
-    def _batches(self, label: str, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        starts = range(0, len(items), BATCH)
+    def clicks(self, count: int) -> None:
+        """Take clicks of the last 30 days into the inbox, and count them.
+
+        Their ids are always the same, so one that was counted before is not counted again.
+        """
+        made = [self._click(number) for number in range(count)]
+        for batch in self._batches("clicks", made, CLICK_BATCH):
+            with transaction() as session:
+                known = self._known_clicks([click["click_ids"] for click in batch])
+                new = [click for click in batch if click["click_ids"] not in known]
+                if new:
+                    arrays = {name: [click[name] for click in new] for name in new[0]}
+                    session.execute(insert(click_inbox).values(size=len(new), **arrays))
+        while drain_batch().taken:
+            pass
+
+    def _click(self, number: int) -> dict[str, Any]:
+        name = f"seed-{self.seed}-{number}"
+        back = timedelta(seconds=self.random.randint(60, PERIOD_DAYS * 86_400))
+        return {
+            "click_ids": name,
+            # A few offers get most of the clicks.
+            "offer_ids": min(1 + int(self.random.expovariate(6 / OFFERS)), OFFERS),
+            "sources": self.random.choices(SOURCES, range(len(SOURCES), 0, -1))[0],
+            "clicked_at": self.now - back,
+            "signatures": hashlib.sha256(name.encode()).hexdigest(),
+        }
+
+    def _known_clicks(self, ids: Sequence[str]) -> set[str]:
+        """Return which of the ids have been counted or wait to be."""
+        counted = select(click_ids.c.click_id).where(click_ids.c.click_id.in_(ids))
+        waiting = select(func.unnest(click_inbox.c.click_ids, type_=Text).label("click_id"))
+        waiting = select(waiting.subquery().c.click_id)
+        return set(db.session.scalars(union_all(counted, waiting)))
+
+    def _batches(
+        self, label: str, items: Sequence[Any], size: int = BATCH
+    ) -> Iterator[Sequence[Any]]:
+        starts = range(0, len(items), size)
         task = self.progress.add_task(label, total=len(items))
         for start in starts:
-            batch = items[start : start + BATCH]
+            batch = items[start : start + size]
             yield batch
             self.progress.advance(task, len(batch))
 
@@ -214,10 +258,12 @@ class Seeder:
 def counts() -> dict[str, int]:
     """Return how many rows there are of each kind."""
     with transaction():
-        return {
+        rows = {
             model.__tablename__: db.session.query(model).count()
             for model in (App, Device, Purchase, Package, Company, Subscription, Payment)
         }
+        clicks = db.session.scalar(select(func.coalesce(func.sum(ClickDay.clicks), 0)))
+        return {**rows, "clicks": int(clicks or 0)}
 
 
 @contextmanager
@@ -235,6 +281,7 @@ def _progress() -> Iterator[Progress]:
 )
 @click.option("--packages", "package_count", default=6, type=click.IntRange(1), show_default=True)
 @click.option("--companies", "company_count", default=60, type=click.IntRange(0), show_default=True)
+@click.option("--clicks", "click_count", default=20_000, type=click.IntRange(0), show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Another seed makes other data.")
 def main(
     app_count: int,
@@ -242,9 +289,10 @@ def main(
     purchase_count: int,
     package_count: int,
     company_count: int,
+    click_count: int,
     seed: int,
 ) -> None:
-    """Fill the database: apps, devices, purchases; packages, companies, their payments."""
+    """Fill the database: apps, devices, purchases; packages, companies, their payments; clicks."""
     with create_app().app_context(), _progress() as progress:
         before = counts()
         seeder = Seeder(seed, progress)
@@ -252,6 +300,7 @@ def main(
         buyers = seeder.devices(device_count, app_ids)
         seeder.purchases(purchase_count, buyers)
         seeder.companies(company_count, seeder.packages(package_count))
+        seeder.clicks(click_count)
         after = counts()
     made = ", ".join(f"{after[name] - before[name]} {name}" for name in after)
     there = ", ".join(f"{count} {name}" for name, count in after.items())

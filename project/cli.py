@@ -18,6 +18,7 @@ from project.billing import commands as billing
 from project.callbacks import queries as callback_queries
 from project.callbacks.delivery import CallbackDelivery
 from project.clicks import commands as clicks
+from project.clicks.exports import commands as click_exports
 from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
@@ -42,6 +43,7 @@ def register(app: Flask) -> None:
         callbacks_run,
         *billing.COMMANDS,
         *clicks.COMMANDS,
+        *click_exports.COMMANDS,
     ):
         app.cli.add_command(command)
     for group in (clock_commands, api_key_commands, schedule_commands):

@@ -16,6 +16,7 @@ from marshmallow.validate import OneOf, Range, Regexp
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_SECONDS = 86_400
+EXPORT_SPOOL_SECONDS = 120
 DEVELOPMENT_SECRET = "development-only-secret-key-change-me"
 DEVELOPMENT_WEBHOOK_SECRET = "development-only-webhook-secret"
 MIN_SECRET_LENGTH = 24
@@ -96,6 +97,13 @@ class Settings:
     finance_service_token: str | None
     export_max_attempts: int
     export_retry_seconds: int
+
+    @property
+    def export_job_timeout_seconds(self) -> int:
+        """Return how long a job that exports may take: it claims until its time is up, and the
+        last day claimed is written to a file and handed over."""
+        call_seconds = EXPORT_SPOOL_SECONDS + self.finance_service_timeout_seconds
+        return round(self.pump_seconds + call_seconds + self.lease_slack_seconds)
 
     @property
     def production(self) -> bool:

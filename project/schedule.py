@@ -58,6 +58,14 @@ def schedule() -> tuple[Periodic, ...]:
             due_probe="payments",
         ),
         Periodic(
+            "click-exports-run",
+            "project.clicks.exports.jobs.send_due_exports",
+            EVERY_MINUTE,
+            QueueName.DEFAULT,
+            due_probe="click-exports",
+            timeout_seconds=settings.export_job_timeout_seconds,
+        ),
+        Periodic(
             "clicks-drain",
             "project.clicks.jobs.drain_clicks",
             EVERY_MINUTE,

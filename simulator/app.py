@@ -5,6 +5,7 @@ from aiohttp import web
 from simulator.clock import Clock
 from simulator.control import Control
 from simulator.faults import Faults
+from simulator.finance import Finance, take_large_exports
 from simulator.inbox import Inboxes
 from simulator.json_http import System, json_errors
 from simulator.settings import Settings
@@ -21,10 +22,12 @@ def create_app(clock_url: str | None = None) -> web.Application:
     inboxes = Inboxes(clock)
     faults = Faults(settings, witness=inboxes.witness)
     yookassa = YooKassa(clock)
-    systems: list[System] = [settings, faults, inboxes, Stores(clock, settings), yookassa]
+    stores, finance = Stores(clock, settings), Finance()
+    systems: list[System] = [settings, faults, inboxes, stores, yookassa, finance]
 
     app = web.Application(
-        middlewares=[faults.middleware, json_errors], client_max_size=LARGEST_REQUEST_BYTES
+        middlewares=[take_large_exports, faults.middleware, json_errors],
+        client_max_size=LARGEST_REQUEST_BYTES,
     )
     for system in systems:
         app.add_routes(system.routes())

@@ -424,6 +424,7 @@ class TestStates:
         assert allowed == [members - NEVER_STORED.get(name, set())]
 
 
+@pytest.mark.usefixtures("app")
 class TestJobs:
     def test_every_periodic_job_can_be_called(self) -> None:
         for entry in schedule():

@@ -59,6 +59,7 @@ def test_every_command_is_listed_with_a_sentence() -> None:
         "clock",
         "expire-payments-run",
         "expire-subscriptions-run",
+        "export-clicks",
         "match-pending-payments-run",
         "match-successful-payments-run",
         "purchase-run",

@@ -63,6 +63,15 @@ def upgrade() -> None:
         sa.Column("clicks", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("day", "offer_id", "source", name=op.f("pk_clicks_daily")),
     )
+    op.create_index("ix_clicks_daily_offer_id", "clicks_daily", ["offer_id", "day", "source"])
+    op.create_index("ix_clicks_daily_source", "clicks_daily", ["source", "day", "offer_id"])
+    op.create_index(
+        "ix_clicks_daily_day",
+        "clicks_daily",
+        ["day"],
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": 16},
+    )
     op.create_table(
         "click_days",
         sa.Column("day", sa.Date(), nullable=False),

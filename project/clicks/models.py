@@ -72,6 +72,18 @@ class ClicksDaily(Model):
     source: Mapped[str] = mapped_column(BYTEWISE, primary_key=True)
     clicks: Mapped[int] = mapped_column(BigInteger)
 
+    # None of them holds `clicks`: an update that touches no index is several times cheaper.
+    __table_args__ = (
+        Index("ix_clicks_daily_offer_id", "offer_id", "day", "source"),
+        Index("ix_clicks_daily_source", "source", "day", "offer_id"),
+        Index(
+            "ix_clicks_daily_day",
+            "day",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 16},
+        ),
+    )
+
 
 class ClickDay(Model):
     """A day's clicks in all; `version` counts the times that something was added to it."""

@@ -1,7 +1,9 @@
 """Is it alive, is it ready, and what is late: for supervisors, load balancers and people."""
 
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -24,6 +26,7 @@ from project.extensions import db, redis_client
 
 blueprint = Blueprint("health", __name__, description="Alive, ready, and what is late.")
 Part = dict[str, Any]
+ASK_SERVICES_EVERY_SECONDS = 15.0
 
 
 class HealthSchema(Schema):
@@ -31,6 +34,7 @@ class HealthSchema(Schema):
 
     status = fields.String(required=True)
     parts = fields.Dict(keys=fields.String(), values=fields.Dict())
+    services = fields.Dict(keys=fields.String(), values=fields.Dict())
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,41 @@ class DueProbe:
     oldest_due_at: Callable[[], datetime | None]
 
 
+@dataclass
+class ServiceProbe:
+    """An outside service and how it is asked for its health: {status: ok|down, error}.
+
+    However often people look, it is asked at most once in `every_seconds`, by one of them.
+    """
+
+    name: str
+    ask: Callable[[], Part]
+    every_seconds: float = ASK_SERVICES_EVERY_SECONDS
+    _known: Part | None = None
+    _asked_at: float = 0.0
+    _asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def state(self) -> Part:
+        """Return what the service said the last time; `unknown` before its first answer."""
+        if self._is_old() and self._asking.acquire(blocking=False):
+            try:
+                self._known = self.ask()
+                self._asked_at = time.monotonic()
+            finally:
+                self._asking.release()
+        return self._known or {"status": "unknown"}
+
+    def _is_old(self) -> bool:
+        return self._known is None or time.monotonic() - self._asked_at >= self.every_seconds
+
+
 _probes: dict[str, DueProbe] = {}
+_services: dict[str, ServiceProbe] = {}
+
+
+def watch_service(probe: ServiceProbe) -> None:
+    """Have `GET /api/health` tell of an outside service; ours is well without it."""
+    _services[probe.name] = probe
 
 
 def watch(probe: DueProbe) -> None:
@@ -77,7 +115,9 @@ def show_health() -> tuple[Part, int]:
     vital = parts["database"]["status"] == "ok" and parts["migrations"]["status"] == "ok"
     well = all(part["status"] == "ok" for part in parts.values())
     status = "ok" if well else "degraded" if vital else "down"
-    return {"status": status, "parts": parts}, 200 if vital else 503
+    services = {name: service.state() for name, service in _services.items()}
+    answer = {"status": status, "parts": parts, "services": services}
+    return answer, 200 if vital else 503
 
 
 @blueprint.get("/live")

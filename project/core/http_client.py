@@ -9,15 +9,17 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
 from yarl import URL
 
+from project.core import clock
 from project.core.network_guard import (
     ForbiddenAddress,
     GuardedResolver,
@@ -28,16 +30,23 @@ from project.core.network_guard import (
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 15.0
+MAX_RETRY_AFTER_SECONDS = 86_400
+PIECE_BYTES = 262_144
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A call to make. `guarded` is for URLs that a user gave; times are in seconds."""
+    """A call to make. `guarded` is for URLs that a user gave; times are in seconds.
+
+    A body that is an open file is sent from its start in pieces, with its length announced, so
+    it may be larger than memory. It goes over a fresh connection, once: it is never sent again
+    by itself.
+    """
 
     method: str
     url: str
-    body: bytes = b""
+    body: bytes | BinaryIO = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline_seconds: float = 10.0
     max_answer_bytes: int = 65_536
@@ -54,6 +63,20 @@ class Answer:
     error: str | None
     timed_out: bool
     seconds: float
+
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """Return what Retry-After asks for, from a second to a day; None if it says nothing."""
+        written = self.headers.get("Retry-After", "")
+        if written.isdecimal():
+            seconds = int(written[:10])
+        else:
+            try:
+                wait = parsedate_to_datetime(written) - clock.real_now()
+            except (TypeError, ValueError):
+                return None
+            seconds = round(wait.total_seconds())
+        return min(max(seconds, 1), MAX_RETRY_AFTER_SECONDS)
 
 
 async def send(request: Request) -> Answer:
@@ -127,6 +150,8 @@ async def _exchange(request: Request) -> tuple[int, Mapping[str, str], bytes]:
     sessions = _sessions()
     trace = SimpleNamespace(reused=False)
     async with asyncio.timeout(request.deadline_seconds):
+        if not isinstance(request.body, bytes):
+            return await _once(sessions.fresh(request.guarded), request, url, trace)
         try:
             return await _once(sessions.pooled(request.guarded), request, url, trace)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -140,15 +165,25 @@ async def _exchange(request: Request) -> tuple[int, Mapping[str, str], bytes]:
 async def _once(
     session: aiohttp.ClientSession, request: Request, url: URL, trace: SimpleNamespace
 ) -> tuple[int, Mapping[str, str], bytes]:
+    headers, body = dict(request.headers), request.body
+    if not isinstance(body, bytes):
+        headers["Content-Length"] = str(body.seek(0, os.SEEK_END))
+        body.seek(0)
     async with session.request(
         request.method,
         url,
-        data=request.body or None,
-        headers=request.headers,
+        data=(body or None) if isinstance(body, bytes) else _pieces(body),
+        headers=headers,
         allow_redirects=False,
         trace_request_ctx=trace,
     ) as response:
         return response.status, response.headers, await _read(response, request.max_answer_bytes)
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Read a file in pieces; aiohttp would close a file that it is given, and it is not ours."""
+    while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+        yield piece
 
 
 async def _read(response: aiohttp.ClientResponse, at_most: int) -> bytes:

@@ -19,6 +19,16 @@ class PaginationSchema(Schema):
     last_page = fields.Integer(required=True)
 
 
+def pagination(total: int, *, page: int, limit: int) -> dict[str, int]:
+    """Return where in a list of so many the page stands."""
+    return {
+        "current_page": page,
+        "per_page": limit,
+        "total": total,
+        "last_page": max(1, -(-total // limit)),
+    }
+
+
 def page_of(
     statement: Select[*tuple[Any, ...]],
     *,
@@ -32,12 +42,7 @@ def page_of(
     return {
         "status": "success",
         "data": [show(row) for row in rows],
-        "pagination": {
-            "current_page": page,
-            "per_page": limit,
-            "total": total or 0,
-            "last_page": max(1, -(-(total or 0) // limit)),
-        },
+        "pagination": pagination(total or 0, page=page, limit=limit),
     }
 
 

@@ -1,6 +1,7 @@
 """The queues, and how work is woken: a job carries nothing but "look whether something is due"."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,11 +35,15 @@ class QueueName(StrEnum):
 
 @dataclass(frozen=True)
 class Wakeup:
-    """A kind of due work: its name, its queue and the dotted path of the job that does it."""
+    """A kind of due work: its name, its queue and the dotted path of the job that does it.
+
+    `timeout_seconds` is asked at each wake-up, because it may depend on the settings.
+    """
 
     name: str
     queue: str
     job: str
+    timeout_seconds: Callable[[], int] = lambda: JOB_TIMEOUT_SECONDS
 
 
 def queue_names() -> list[str]:
@@ -88,7 +93,10 @@ def _enqueue(work: Wakeup) -> None:
     try:
         if redis_client().set(_mark(work), 1, nx=True, ex=QUEUED_MARK_SECONDS):
             rq_queue(work.queue).enqueue(
-                work.job, result_ttl=RESULT_TTL_SECONDS, failure_ttl=FAILURE_TTL_SECONDS
+                work.job,
+                job_timeout=work.timeout_seconds(),
+                result_ttl=RESULT_TTL_SECONDS,
+                failure_ttl=FAILURE_TTL_SECONDS,
             )
     except RedisError as error:
         log.warning("wakeup.lost", kind=work.name, error=type(error).__name__)

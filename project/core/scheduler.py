@@ -38,6 +38,7 @@ class Periodic:
     cron: str
     queue: str
     due_probe: str | None = None
+    timeout_seconds: int = JOB_TIMEOUT_SECONDS
 
     @property
     def job_id(self) -> str:
@@ -104,6 +105,7 @@ def _stands(scheduler: Scheduler, entry: Periodic) -> bool:
     except NoSuchJobError:
         return False
     same_work = job.func_name == entry.job and job.origin == entry.queue
+    same_work = same_work and job.timeout == entry.timeout_seconds
     return same_work and job.meta.get("cron_string") == entry.cron
 
 
@@ -114,7 +116,7 @@ def _write(scheduler: Scheduler, entry: Periodic) -> None:
         func=entry.job,
         id=entry.job_id,
         queue_name=str(entry.queue),
-        timeout=JOB_TIMEOUT_SECONDS,
+        timeout=entry.timeout_seconds,
         description=entry.name,
     )
     job.failure_ttl = FAILURE_TTL_SECONDS

@@ -15,6 +15,10 @@ from project.clicks.drain import Drained, drain_batch
 from project.clicks.intake import inbox, senders, signatures
 from project.core import clock
 from project.extensions import db
+from simulator.client import SimulatorClient
+from tests.clicks.finance import NOON
+from tests.clicks.records import Clicks
+from tests.time_machine import Clock
 
 SECRET = "a-webhook-secret-for-tests"
 WEBHOOK = "/api/webhook/clicks"
@@ -80,6 +84,18 @@ def _fresh_intake(app: Flask, change_settings: Callable[..., None]) -> Iterator[
 def sender(client: FlaskClient) -> Sender:
     """A sender that knows the common secret."""
     return Sender(client)
+
+
+@pytest.fixture
+def clicks(app: Flask) -> Clicks:
+    """Clicks that are counted already, and their sums."""
+    return Clicks()
+
+
+@pytest.fixture
+def noon(clock: Clock, simulator: SimulatorClient) -> None:
+    """It is noon on the day after the one that is exported."""
+    clock.set_to(NOON)
 
 
 def drain() -> Drained:

@@ -1,5 +1,6 @@
 """Health: what is there, what is behind, what is late."""
 
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from project.core.health import head_revision
+from project.core.health import ServiceProbe, head_revision
 from project.core.worker import AppWorker
 from project.extensions import db, redis_client
 from simulator.client import SimulatorClient
@@ -56,7 +57,7 @@ def test_all_is_well(client: FlaskClient) -> None:
         ("database", "redis", "migrations", "workers", "due"), "ok"
     )
     assert told["parts"]["workers"] == {"status": "ok", "alive": 2, "expected": 2}
-    waiting = dict.fromkeys(("purchases", "callbacks", "payments"))
+    waiting = dict.fromkeys(("purchases", "callbacks", "payments", "clicks", "click-exports"))
     assert told["parts"]["due"]["oldest"] == waiting
 
 
@@ -142,3 +143,43 @@ def test_asking_is_never_limited(client: FlaskClient, change_settings: ChangeSet
     change_settings(register_rate_limit="1/minute")
 
     assert {client.get("/api/health/live").status_code for _ in range(20)} == {200}
+
+
+class TestServices:
+    """Outside services are asked by one for all, and never hold anybody up."""
+
+    def test_a_service_is_asked_again_after_a_while_and_not_before(self) -> None:
+        answers = iter(({"status": "ok"}, {"status": "down"}))
+        probe = ServiceProbe("stub", lambda: next(answers), every_seconds=60)
+        assert [probe.state() for _ in range(3)] == [{"status": "ok"}] * 3
+
+        probe.every_seconds = 0
+        assert probe.state() == {"status": "down"}
+
+    def test_while_one_asks_the_others_are_told_what_is_known(self) -> None:
+        asking, answered = threading.Event(), threading.Event()
+
+        def ask() -> dict[str, Any]:
+            asking.set()
+            assert answered.wait(10)
+            return {"status": "ok"}
+
+        probe = ServiceProbe("stub", ask, every_seconds=60)
+        first = threading.Thread(target=probe.state)
+        first.start()
+        assert asking.wait(10)
+        assert probe.state() == {"status": "unknown"}
+        answered.set()
+        first.join()
+        assert probe.state() == {"status": "ok"}
+
+    def test_one_who_asked_in_vain_lets_the_next_one_ask(self) -> None:
+        def fail() -> dict[str, Any]:
+            raise RuntimeError("broken probe")
+
+        probe = ServiceProbe("stub", fail)
+        with pytest.raises(RuntimeError):
+            probe.state()
+        probe.ask = lambda: {"status": "ok"}
+
+        assert probe.state() == {"status": "ok"}

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,77 @@ class TestAnswers:
         assert b"Content-Type: application/json" in head
         assert f"Host: 127.0.0.1:{server.port}".encode() in head
         assert body == b'{"a": 1}'
+
+    def test_a_file_is_sent_from_its_start_with_its_length(
+        self, serve: Serve, tmp_path: Path
+    ) -> None:
+        content = os.urandom(1_000_000)
+        server = serve(answer_once)
+        with (tmp_path / "body").open("w+b") as file:
+            file.write(content)
+            answer = send_and_wait(Request("POST", server.url, file))
+            assert not file.closed
+
+        assert answer.status == 200
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        assert b"Content-Length: 1000000" in head
+        assert b"chunked" not in head.lower()
+        assert body == content
+
+    def test_a_file_is_never_sent_twice(self, serve: Serve, tmp_path: Path) -> None:
+        """A kept connection may be closed as it is used again; a file does not go over one."""
+
+        def script(connection: Connection) -> None:
+            if not server.requests:
+                connection.read_request()
+                connection.answer(b"ok")
+            connection.read_request()
+
+        server = serve(script)
+        assert post(server.url).status == 200
+        with (tmp_path / "body").open("w+b") as file:
+            file.write(b"large")
+            answer = send_and_wait(Request("POST", server.url, file))
+
+        assert answer.error == "the connection was closed without an answer"
+        sent = [request for request in server.requests if request.endswith(b"large")]
+        assert (len(sent), server.connections) == (1, 2)
+
+    def test_an_answer_that_does_not_wait_for_the_file_is_an_answer(
+        self, serve: Serve, tmp_path: Path
+    ) -> None:
+        def script(connection: Connection) -> None:
+            connection.answer(b"no", status="413 Content Too Large")
+            connection.wait(1)
+
+        server = serve(script)
+        with (tmp_path / "body").open("w+b") as file:
+            file.write(b"x" * 5_000_000)
+            answer = send_and_wait(Request("POST", server.url, file))
+
+        assert answer.status == 413 or answer.error is not None
+
+    @pytest.mark.parametrize(
+        ("written", "seconds"),
+        [
+            ("30", 30),
+            ("0", 1),
+            ("99999999999999999999", 86_400),
+            ("Fri, 01 Jan 1990 00:00:00 GMT", 1),
+            ("Fri, 01 Jan 2100 00:00:00 GMT", 86_400),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ],
+    )
+    def test_retry_after_is_seconds_or_a_date(
+        self, serve: Serve, written: str, seconds: int | None
+    ) -> None:
+        def script(connection: Connection) -> None:
+            connection.read_request()
+            connection.answer(b"", f"Retry-After: {written}", status="429 Too Many Requests")
+
+        assert post(serve(script).url).retry_after_seconds == seconds
 
     def test_a_connection_is_kept_and_used_again(self, serve: Serve) -> None:
         server = serve(answer_forever)

@@ -87,8 +87,9 @@ class TestReconcile:
             hourly(cron="30 * * * *"),
             hourly(job=SECOND),
             Periodic("hourly", FIRST, "0 * * * *", QueueName.HIGH),
+            Periodic("hourly", FIRST, "0 * * * *", QueueName.MEDIUM, timeout_seconds=900),
         ],
-        ids=["cron", "job", "queue"],
+        ids=["cron", "job", "queue", "timeout"],
     )
     def test_a_changed_entry_takes_the_place_of_the_old_one(self, changed: Periodic) -> None:
         reconcile(new_scheduler([]), [hourly()])
@@ -98,6 +99,7 @@ class TestReconcile:
         assert scheduled() == {changed.job_id: changed.next_time(datetime.now(UTC))}
         job = Job.fetch(changed.job_id, redis_client())
         assert (job.func_name, job.origin) == (changed.job, changed.queue)
+        assert job.timeout == changed.timeout_seconds
 
     def test_entries_that_are_gone_from_the_list_are_removed(self) -> None:
         reconcile(new_scheduler([]), [hourly("stays"), hourly("goes")])

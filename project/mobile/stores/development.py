@@ -6,15 +6,13 @@ time of UTC-6 without an offset, or `{status: false}`; 429 means "ask later".
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-from project.core import clock, http_client
+from project.core import http_client
 from project.core.http_client import Answer, Request
 from project.mobile.stores.base import Limited, Refused, StoreAnswer, Unavailable, Verified
 
 STORE_TIME = timezone(timedelta(hours=-6))
-MAX_RETRY_AFTER_SECONDS = 86_400
 TOO_MANY_REQUESTS = 429
 
 
@@ -39,7 +37,7 @@ def read_answer(answer: Answer) -> StoreAnswer:
     if answer.status is None:
         return Unavailable(answer.error or "no answer")
     if answer.status == TOO_MANY_REQUESTS:
-        return Limited(_retry_after(answer.headers.get("Retry-After", "")))
+        return Limited(answer.retry_after_seconds)
     if answer.status != 200:
         return Unavailable(f"answered {answer.status}")
     try:
@@ -65,16 +63,3 @@ def _verified(written: Any) -> StoreAnswer:
         return Verified(moment.astimezone(UTC))
     except OverflowError:
         return Unavailable("answered with a date out of range")
-
-
-def _retry_after(written: str) -> int | None:
-    """Read Retry-After: seconds or an HTTP date; None if it is neither."""
-    if written.isdecimal():
-        seconds = int(written[:10])
-    else:
-        try:
-            wait = parsedate_to_datetime(written) - clock.real_now()
-        except (TypeError, ValueError):
-            return None
-        seconds = round(wait.total_seconds())
-    return min(max(seconds, 1), MAX_RETRY_AFTER_SECONDS)
