@@ -41,9 +41,15 @@ def has_pending_payment(subscription_id: Any) -> ColumnElement[bool]:
     )
 
 
-def is_charge_left_over() -> bool:
-    """Tell whether a charge was begun and not ended, by a worker that died or a lost answer."""
-    left_over = and_(is_due(subscriptions, clock.now()), has_pending_payment(subscriptions.c.id))
+def is_charge_left_over(last_run_at: datetime) -> bool:
+    """Tell whether a charge was begun and not ended, or was due at the last run and not begun.
+
+    Workers die, answers are lost, and so is a wake-up when Redis is emptied.
+    """
+    left_over = and_(
+        is_due(subscriptions, clock.now()),
+        or_(subscriptions.c.due_at <= last_run_at, has_pending_payment(subscriptions.c.id)),
+    )
     return bool(db.session.scalar(select(exists().where(left_over))))
 
 

@@ -16,11 +16,13 @@ from project.billing import signals
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.providers.base import (
+    NeverMade,
     NotThere,
     ProviderPayment,
     ProviderStatus,
     Rejected,
     Unknown,
+    Unreadable,
 )
 from project.billing.reconciliation import cases
 from project.billing.signals import SettledPayment, SubscriptionChange
@@ -44,7 +46,7 @@ NOT_TAKEN_RETRY = timedelta(hours=1)
 REASON_LENGTH = 500
 NO_PAYMENT_METHOD = "no_payment_method"
 
-Word = ProviderPayment | Rejected | Unknown | NotThere
+Word = ProviderPayment | Rejected | Unknown | NotThere | NeverMade
 
 
 @dataclass
@@ -124,6 +126,11 @@ def _hear(
             _hear_of_payment(payment, subscription, package, word, now, told)
         case Rejected(reason):
             _not_taken(payment, subscription, reason, now, told)
+        case NeverMade(reason):
+            _never_made(payment, subscription, reason, now, told)
+        case Unreadable(reason):
+            cases.open_unreadable(word, payment=payment)
+            _still_pending(payment, now, reason)
         case Unknown(reason):
             _still_pending(payment, now, reason)
         case NotThere():
@@ -140,14 +147,14 @@ def _hear_of_payment(
 ) -> None:
     payment.external_id = payment.external_id or word.external_id
     payment.confirmation_url = payment.confirmation_url or word.confirmation_url
+    kind = cases.difference(payment, word)
+    if kind is not None:
+        cases.open_case(kind, payment, word, cases.LEFT_OPEN[kind])
     if payment.external_id != word.external_id:
-        cases.open_case(CaseKind.PAID_THERE_MISSING_HERE, payment, word, cases.SECOND_PAYMENT)
         return
-    if word.status is ProviderStatus.SUCCEEDED:
-        if (word.amount, word.currency) != (payment.amount, payment.currency):
-            cases.open_case(CaseKind.AMOUNT_DIFFERS, payment, word, "left for people to decide")
-            _still_pending(payment, now, "the provider names another amount")
-            return
+    if kind is CaseKind.AMOUNT_DIFFERS:
+        _still_pending(payment, now, "the provider names another amount")
+    elif word.status is ProviderStatus.SUCCEEDED:
         _succeed(payment, subscription, package, word, now, told)
     elif word.status is ProviderStatus.CANCELED:
         _refused(payment, subscription, package, word.reason, now, told, is_hard=word.is_hard)
@@ -325,6 +332,23 @@ def _not_taken(
     log.error("payment.not_taken", payment=str(payment.id), reason=reason)
     if subscription is not None and subscription.due_at is not None:
         subscription.due_at = now + NOT_TAKEN_RETRY
+    told.settled.append(_settled(payment, now, is_final=False))
+
+
+def _never_made(
+    payment: Payment,
+    subscription: Subscription | None,
+    reason: str,
+    now: datetime,
+    told: _Told,
+) -> None:
+    """End a payment that never reached the provider, so that its period is charged anew."""
+    if payment.external_id is not None or payment.state != PaymentState.PENDING:
+        return
+    _move(payment, PaymentState.EXPIRED, now, reason)
+    log.warning("payment.never_made", payment=str(payment.id))
+    if subscription is not None and subscription.due_at is not None:
+        subscription.due_at = now
     told.settled.append(_settled(payment, now, is_final=False))
 
 

@@ -1,13 +1,14 @@
 """Cases: each difference once, with its evidence and what was done about it."""
 
+import hashlib
 from typing import Any
 
 from sqlalchemy import Select, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Payment, ReconciliationCase
-from project.billing.providers.base import ProviderPayment
-from project.billing.states import CaseKind
+from project.billing.providers.base import ProviderPayment, ProviderStatus, Unreadable
+from project.billing.states import CaseKind, PaymentState
 from project.core import clock
 from project.core.errors import NotFound
 from project.core.money import to_decimal_text
@@ -15,7 +16,37 @@ from project.extensions import db
 
 OPEN = "open"
 RESOLVED = "resolved"
-SECOND_PAYMENT = "a second payment there: left for people to decide"
+TO_PEOPLE = "left for people to decide"
+LEFT_OPEN = {
+    CaseKind.PAID_THERE_MISSING_HERE: f"a second payment there: {TO_PEOPLE}",
+    CaseKind.PAID_THERE_PENDING_HERE: f"refused here, paid there: {TO_PEOPLE}",
+    CaseKind.PAID_HERE_UNPAID_THERE: f"paid here, not paid there: {TO_PEOPLE}",
+    CaseKind.PAID_HERE_UNKNOWN_THERE: TO_PEOPLE,
+    CaseKind.AMOUNT_DIFFERS: TO_PEOPLE,
+    CaseKind.UNREADABLE_THERE: TO_PEOPLE,
+}
+"""What is written into a case that nothing can repair, by its kind."""
+DIGEST_LENGTH = 32
+
+
+def difference(payment: Payment, word: ProviderPayment) -> CaseKind | None:
+    """Return how the provider's word contradicts a payment of ours, if nothing may repair it.
+
+    What is pending on either side contradicts nothing: here it waits for the provider's word, and
+    there it may be an answer that is older than what was recorded since.
+    """
+    is_paid_there = word.status is ProviderStatus.SUCCEEDED
+    if payment.external_id not in (None, word.external_id):
+        return CaseKind.PAID_THERE_MISSING_HERE if is_paid_there else None
+    if not is_paid_there:
+        is_refused_there = word.status is ProviderStatus.CANCELED
+        contradicts = is_refused_there and payment.state == PaymentState.SUCCEEDED
+        return CaseKind.PAID_HERE_UNPAID_THERE if contradicts else None
+    if (payment.amount, payment.currency) != (word.amount, word.currency):
+        return CaseKind.AMOUNT_DIFFERS
+    if payment.state == PaymentState.CANCELED:
+        return CaseKind.PAID_THERE_PENDING_HERE
+    return None
 
 
 def open_case(
@@ -31,15 +62,50 @@ def open_case(
 
     Without a payment of ours, `provider` says in whose books it was found.
     """
+    _write(
+        kind,
+        provider=payment.provider if payment is not None else provider,
+        external_id=word.external_id if word is not None else None,
+        payment=payment,
+        there=_theirs(word),
+        action=action,
+        is_resolved=is_resolved,
+    )
+
+
+def open_unreadable(
+    word: Unreadable, *, payment: Payment | None = None, provider: str | None = None
+) -> None:
+    """Write down a payment of the provider that cannot be read, as it was said."""
+    # Without an id of its own, what was said is what makes it the same case.
+    digest = hashlib.sha256(word.said.encode()).hexdigest()[:DIGEST_LENGTH]
+    _write(
+        CaseKind.UNREADABLE_THERE,
+        provider=payment.provider if payment is not None else provider,
+        external_id=word.external_id or f"unreadable-{digest}",
+        payment=payment,
+        there={"said": word.said, "reason": word.reason},
+        action=LEFT_OPEN[CaseKind.UNREADABLE_THERE],
+    )
+
+
+def _write(
+    kind: CaseKind,
+    *,
+    provider: str | None,
+    external_id: str | None,
+    payment: Payment | None,
+    there: dict[str, Any] | None,
+    action: str,
+    is_resolved: bool = False,
+) -> None:
     now = clock.now()
-    provider = payment.provider if payment is not None else provider
-    external_id = word.external_id if word is not None else None
     statement = insert(ReconciliationCase).values(
         kind=str(kind),
         provider=provider,
         external_id=external_id,
         payment_id=payment.id if payment is not None else None,
-        evidence={"here": _ours(payment), "there": _theirs(word)},
+        evidence={"here": _ours(payment), "there": there},
         action=action,
         state=RESOLVED if is_resolved else OPEN,
         opened_at=now,
