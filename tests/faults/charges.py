@@ -53,9 +53,10 @@ def paid_there(stack: Stack) -> set[UUID]:
     return {UUID(number) for number, paid in summary["succeeded_by_payment_id"].items() if paid}
 
 
-def pending_here(stack: Stack) -> int:
-    """Count our payments whose end is not known."""
-    return int(stack.value("SELECT count(*) FROM payments WHERE state = 'pending'"))
+def pending_here(stack: Stack) -> set[UUID]:
+    """Return our payments whose end is not known."""
+    rows = stack.fetch("SELECT id FROM payments WHERE state = 'pending'")
+    return {payment_id for (payment_id,) in rows}
 
 
 def unpaid(stack: Stack) -> int:
@@ -104,6 +105,6 @@ def assert_each_paid_once(stack: Stack, count: int) -> None:
 
 
 def assert_each_was_told_once(stack: Stack, count: int) -> None:
-    """Hold that each renewal and each payment is one event."""
+    """Hold that each renewal and each payment is one event, and nobody was told of a refusal."""
     told = dict(stack.fetch("SELECT type, count(*) FROM events GROUP BY 1"))
     assert told == {"package.renewed": count, "payment.succeeded": count}

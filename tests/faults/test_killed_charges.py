@@ -17,6 +17,7 @@ from tests.faults.charges import (
     assert_each_paid_once,
     assert_each_was_told_once,
     paid_there,
+    pending_here,
     seed_due_companies,
 )
 from tests.faults.world import eventually
@@ -145,12 +146,6 @@ def claims(stack: Stack) -> set[UUID]:
     """Return the claims on subscriptions that stand, also those of the dead."""
     rows = stack.fetch("SELECT DISTINCT claim_id FROM subscriptions WHERE claim_id IS NOT NULL")
     return {claim_id for (claim_id,) in rows}
-
-
-def pending_here(stack: Stack) -> set[UUID]:
-    """Return our payments whose end is not known."""
-    rows = stack.fetch("SELECT id FROM payments WHERE state = 'pending'")
-    return {payment_id for (payment_id,) in rows}
 
 
 def requests_that_arrived(stack: Stack) -> int:

@@ -127,7 +127,7 @@ def _hear(
         case Rejected(reason):
             _not_taken(payment, subscription, reason, now, told)
         case NeverMade(reason):
-            _never_made(payment, subscription, reason, now, told)
+            _never_made(payment, subscription, reason, now)
         case Unreadable(reason):
             cases.open_unreadable(word, payment=payment)
             _still_pending(payment, now, reason)
@@ -336,20 +336,18 @@ def _not_taken(
 
 
 def _never_made(
-    payment: Payment,
-    subscription: Subscription | None,
-    reason: str,
-    now: datetime,
-    told: _Told,
+    payment: Payment, subscription: Subscription | None, reason: str, now: datetime
 ) -> None:
-    """End a payment that never reached the provider, so that its period is charged anew."""
+    """End a payment that never reached the provider, so that its period is charged anew.
+
+    Nobody is told: the customer was neither charged nor refused.
+    """
     if payment.external_id is not None or payment.state != PaymentState.PENDING:
         return
     _move(payment, PaymentState.EXPIRED, now, reason)
     log.warning("payment.never_made", payment=str(payment.id))
     if subscription is not None and subscription.due_at is not None:
         subscription.due_at = now
-    told.settled.append(_settled(payment, now, is_final=False))
 
 
 def _settled(payment: Payment, now: datetime, *, is_final: bool) -> SettledPayment:
