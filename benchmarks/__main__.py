@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import callbacks, checks, purchases, wrk
+from benchmarks import billing, callbacks, checks, purchases, wrk
 from benchmarks.report import Row, as_json, print_table
 from benchmarks.rig import Options, Rig, running_rig
 
 MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "check": checks.measure,
+    "company-check": checks.measure_companies,
     "purchase-run": purchases.measure_against_peer,
     "callbacks": callbacks.measure_against_peer,
     "hanging": callbacks.measure_hanging,
     "million": purchases.measure_sizes,
+    "autopayments": billing.measure_against_peer,
+    "autopayments-million": billing.measure_sizes,
+    "match-successful": billing.measure_matching,
 }
 
 

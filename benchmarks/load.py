@@ -28,6 +28,14 @@ class Load:
     p99_ms: float
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request to be made: its JSON body, and the bearer token that goes with it."""
+
+    body: bytes
+    token: bytes | None = None
+
+
 class LoadError(Exception):
     """The server did not do the work, so there is nothing to measure."""
 
@@ -57,14 +65,16 @@ class _Connection:
         return _is_whole(self.answer)
 
 
-def post(url: str, body: bytes) -> bytes:
-    """Return a POST of a JSON body as it goes over the wire."""
+def post(url: str, body: bytes, token: bytes | None = None) -> bytes:
+    """Return a POST of a JSON body as it goes over the wire, with a bearer token if given."""
     parts = urlsplit(url)
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    ).encode()
+    if token is not None:
+        head += b"Authorization: Bearer %s\r\n" % token
+    return head + b"\r\n" + body
 
 
 def generate_load(
