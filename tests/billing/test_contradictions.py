@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from project.billing.payments.jobs import charge_due, match_pending, match_successful
 from project.billing.payments.notices import hear_notice
 from project.billing.reconciliation import matching
+from project.billing.reconciliation.repairs import Repairs
 from simulator.client import SimulatorClient
 from tests.billing.desk import Desk, close_to
 from tests.billing.memory_provider import LOST_BEFORE_THE_WORK, MemoryProvider
@@ -141,15 +142,15 @@ def test_one_bad_payment_does_not_hold_up_its_page(
     for number in range(5):
         metadata = {"customer": f"external:c-{number}", "package_id": package}
         memory.add(99_000, "RUB", metadata, "succeeded")
-    repair = matching._repair_missing
+    repair = Repairs._of_missing
 
-    def break_off(provider_name: str, item: Any) -> Any:
-        kind = repair(provider_name, item)
+    def break_off(self: Any, item: Any, *known: Any) -> Any:
+        kind = repair(self, item, *known)
         if item.metadata["customer"] == "external:c-2":
             raise RuntimeError("a bug")
         return kind
 
-    monkeypatch.setattr(matching, "_repair_missing", break_off)
+    monkeypatch.setattr(Repairs, "_of_missing", break_off)
     end = clock.now()
     report = matching.reconcile(memory, end - timedelta(hours=1), end)
     assert (report.failed, len(desk.payments())) == (1, 4)

@@ -79,7 +79,7 @@ class Autopayment:
     def record(self, results: Sequence[tuple[Attempt, Word]]) -> None:
         """Record the provider's word and give the subscriptions back."""
         settlement.settle([(attempt.payment.id, word) for attempt, word in results])
-        _look_again_later([attempt for attempt, _ in results])
+        _look_again_later([attempt for attempt, word in results if not _is_paid(attempt, word)])
         _release([attempt for attempt, _ in results])
 
     def is_anything_due(self) -> bool:
@@ -237,6 +237,17 @@ def _charge(attempt: Attempt) -> Charge:
             "customer": attempt.customer_reference,
             "package_id": str(payment.package_id),
         },
+    )
+
+
+def _is_paid(attempt: Attempt, word: Word) -> bool:
+    """Tell whether the word surely leaves nothing pending, as nearly always."""
+    payment = attempt.payment
+    return (
+        attempt.is_first
+        and isinstance(word, ProviderPayment)
+        and word.status is ProviderStatus.SUCCEEDED
+        and (word.amount, word.currency) == (payment.amount, payment.currency)
     )
 
 

@@ -21,7 +21,7 @@ from project.billing.providers.base import (
 from project.billing.providers.registry import provider_named
 from project.billing.reconciliation import cases
 from project.billing.reconciliation.books import BookSearch
-from project.billing.states import CaseKind, PaymentState
+from project.billing.states import PaymentState
 from project.config import get_settings
 from project.core import clock
 from project.core.claims import RELEASED, claim, due, is_free, lease_for
@@ -117,13 +117,7 @@ def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
     if payment is not None and payment.state == PaymentState.PENDING:
         amounts_agree = (payment.amount, payment.currency) == (word.amount, word.currency)
         if amounts_agree:
-            cases.open_case(
-                CaseKind.PAID_THERE_PENDING_HERE,
-                payment,
-                word,
-                "recorded as paid",
-                is_resolved=True,
-            )
+            cases.note_repair(payment, word)
 
 
 class ExpiringInquiry(PendingInquiry):

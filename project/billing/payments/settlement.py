@@ -129,7 +129,7 @@ def _hear(
         case NeverMade(reason):
             _never_made(payment, subscription, reason, now)
         case Unreadable(reason):
-            cases.open_unreadable(word, payment=payment)
+            cases.open_unreadable(word, payment.provider, payment)
             _still_pending(payment, now, reason)
         case Unknown(reason):
             _still_pending(payment, now, reason)

@@ -1,7 +1,7 @@
 """Reading the provider's books, page by page to the last."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,6 +15,7 @@ from project.billing.providers.base import (
 )
 
 MAX_PAGES = 100_000
+READ_AHEAD = 10
 GATHER_SECONDS = 0.05
 GATHERED_WITHIN = timedelta(hours=1)
 
@@ -28,8 +29,8 @@ async def pages(
     created_from: datetime,
     created_before: datetime,
     status: ProviderStatus | None = None,
-) -> AsyncIterator[Page]:
-    """Give every page of a stretch of time, the next one asked for while this one is used.
+) -> AsyncGenerator[Page, None]:
+    """Give every page of a stretch of time; a few are read ahead while these are used.
 
     Raises BooksUnreadable when one does not come.
     """
@@ -42,20 +43,32 @@ async def pages(
             raise BooksUnreadable(page.reason)
         return page
 
+    ahead: asyncio.Queue[Page | BooksUnreadable | None] = asyncio.Queue(READ_AHEAD)
+    reader = asyncio.create_task(_read_ahead(ask, ahead))
+    try:
+        while (page := await ahead.get()) is not None:
+            if isinstance(page, BooksUnreadable):
+                raise page
+            yield page
+    finally:
+        reader.cancel()
+
+
+async def _read_ahead(
+    ask: Callable[[str | None], Awaitable[Page]],
+    ahead: asyncio.Queue[Page | BooksUnreadable | None],
+) -> None:
     cursor: str | None = None
-    asked = asyncio.create_task(ask(cursor))
     try:
         for _ in range(MAX_PAGES):
-            page = await asked
-            is_last = page.next_cursor is None or page.next_cursor == cursor
+            page = await ask(cursor)
+            await ahead.put(page)
+            if page.next_cursor is None or page.next_cursor == cursor:
+                break
             cursor = page.next_cursor
-            if not is_last:
-                asked = asyncio.create_task(ask(cursor))
-            yield page
-            if is_last:
-                return
-    finally:
-        asked.cancel()
+        await ahead.put(None)
+    except BooksUnreadable as error:
+        await ahead.put(error)
 
 
 @dataclass

@@ -6,20 +6,17 @@ whose amount differs, is left open for people, with both sides as evidence.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-import uuid_utils.compat
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Row, any_, literal, select, tuple_
 
 from project.billing import queries
-from project.billing.customers.service import customer_named
 from project.billing.models import Payment
-from project.billing.payments.settlement import settle
 from project.billing.providers.base import (
     NotThere,
     Page,
@@ -32,10 +29,10 @@ from project.billing.providers.base import (
 from project.billing.providers.registry import listing_providers
 from project.billing.reconciliation import books, cases
 from project.billing.reconciliation.books import BooksUnreadable, own_id_in
-from project.billing.states import CaseKind, PaymentState, Trigger
+from project.billing.reconciliation.repairs import Repairs
+from project.billing.states import CaseKind, PaymentState
 from project.config import get_settings
-from project.core import clock, http_client
-from project.core.errors import AppError
+from project.core import http_client
 from project.core.transaction import transaction
 from project.extensions import db
 
@@ -47,7 +44,7 @@ TOLERANCE = timedelta(minutes=5)
 SHORTEST_STRETCH = timedelta(hours=6)
 MOST_STRETCHES = 12
 OURS_AT_ONCE = 1000
-MAX_ID_DIGITS = 18
+PAGES_AT_ONCE = 10
 
 Theirs = ProviderPayment | Unreadable
 Ours = Row[*tuple[Any, ...]]
@@ -126,18 +123,28 @@ def match_successful(
     """Record what succeeded at the provider and is missing or pending here; return its ids."""
     seen: set[str] = set()
     reading = books.pages(provider, start, end, ProviderStatus.SUCCEEDED)
-    while True:
-        page: Page | None = http_client.start(_next(reading)).result()
+    try:
+        while some := http_client.start(_next_pages(reading)).result():
+            readable = [item for page in some for item in page.items]
+            unreadable = [item for page in some for item in page.unreadable]
+            report.read += len(readable) + len(unreadable)
+            seen.update(item.external_id for item in readable)
+            seen.update(item.external_id for item in unreadable if item.external_id is not None)
+            _compare_apart(provider.name, [*unreadable, *readable], report)
+    finally:
+        http_client.start(reading.aclose()).result()
+    return seen
+
+
+async def _next_pages(reading: AsyncGenerator[Page, None]) -> list[Page]:
+    """Return the next pages, as many as are compared at once; none at the end."""
+    some: list[Page] = []
+    while len(some) < PAGES_AT_ONCE:
+        page = await anext(reading, None)
         if page is None:
-            return seen
-        report.read += len(page.items) + len(page.unreadable)
-        seen.update(item.external_id for item in page.items)
-        seen.update(item.external_id for item in page.unreadable if item.external_id is not None)
-        _compare_apart(provider.name, [*page.unreadable, *page.items], report)
-
-
-async def _next(reading: object) -> Page | None:
-    return await anext(reading, None)  # type: ignore[call-overload, no-any-return]
+            break
+        some.append(page)
+    return some
 
 
 def _compare_apart(provider_name: str, items: Sequence[Theirs], report: Report) -> None:
@@ -161,19 +168,23 @@ def _compare(provider_name: str, items: Sequence[Theirs]) -> Counter[str]:
     readable = [item for item in items if isinstance(item, ProviderPayment)]
     by_external_id, by_own_id = _known(provider_name, readable)
     found: Counter[str] = Counter()
+    repairs = Repairs(provider_name)
+    missing: list[ProviderPayment] = []
     for item in items:
         if isinstance(item, Unreadable):
-            cases.open_unreadable(item, provider=provider_name)
+            cases.open_unreadable(item, provider_name)
             found[CaseKind.UNREADABLE_THERE] += 1
             continue
         own_id = own_id_in(item)
         ours = by_external_id.get(item.external_id) or by_own_id.get(own_id)
         if ours is None:
-            found[_repair_missing(provider_name, item)] += 1
+            missing.append(item)
             continue
-        kind = None if _agrees(ours, item) else _compare_one(ours.id, item)
+        kind = None if _agrees(ours, item) else _compare_one(ours.id, item, repairs)
         if kind is not None:
             found[kind] += 1
+    found.update(repairs.of_missing(missing))
+    repairs.write()
     return found
 
 
@@ -189,14 +200,19 @@ def _known(
     ).where(table.c.provider == provider_name)
     by_external_id = {
         row.external_id: row
-        for row in db.session.execute(ours.where(table.c.external_id.in_(external_ids)))
+        for row in db.session.execute(ours.where(_is_one_of(table.c.external_id, external_ids)))
     }
     by_own_id = {row.id: row for row in by_external_id.values()}
     others = [own_id for own_id in own_ids if own_id not in by_own_id]
     if others:
-        rows = db.session.execute(ours.where(table.c.id.in_(others)))
+        rows = db.session.execute(ours.where(_is_one_of(table.c.id, others)))
         by_own_id.update((row.id, row) for row in rows)
     return by_external_id, by_own_id
+
+
+def _is_one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Hold for one of many values, sent as one array."""
+    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
 def _agrees(ours: Ours, item: ProviderPayment) -> bool:
@@ -208,7 +224,7 @@ def _agrees(ours: Ours, item: ProviderPayment) -> bool:
     )
 
 
-def _compare_one(payment_id: UUID, item: ProviderPayment) -> CaseKind | None:
+def _compare_one(payment_id: UUID, item: ProviderPayment, repairs: Repairs) -> CaseKind | None:
     payment = db.session.get(Payment, payment_id, populate_existing=True)
     assert payment is not None
     kind = cases.difference(payment, item)
@@ -217,76 +233,7 @@ def _compare_one(payment_id: UUID, item: ProviderPayment) -> CaseKind | None:
         return kind
     if payment.state == PaymentState.SUCCEEDED:
         return None
-    cases.open_case(
-        CaseKind.PAID_THERE_PENDING_HERE, payment, item, "recorded as paid", is_resolved=True
-    )
-    settle([(payment.id, item)])
-    return CaseKind.PAID_THERE_PENDING_HERE
-
-
-def _repair_missing(provider_name: str, item: ProviderPayment) -> CaseKind:
-    payment = _payment_from(provider_name, item)
-    if payment is None:
-        cases.open_case(
-            CaseKind.PAID_THERE_MISSING_HERE,
-            None,
-            item,
-            "its metadata name nothing of ours",
-            provider=provider_name,
-        )
-        return CaseKind.PAID_THERE_MISSING_HERE
-    if (payment.amount, payment.currency) != (item.amount, item.currency):
-        cases.open_case(
-            CaseKind.AMOUNT_DIFFERS,
-            None,
-            item,
-            "left for people to decide",
-            provider=provider_name,
-        )
-        return CaseKind.AMOUNT_DIFFERS
-    db.session.add(payment)
-    db.session.flush()
-    cases.open_case(
-        CaseKind.PAID_THERE_MISSING_HERE,
-        payment,
-        item,
-        "payment and subscription made from its metadata",
-        is_resolved=True,
-    )
-    settle([(payment.id, item)])
-    return CaseKind.PAID_THERE_MISSING_HERE
-
-
-def _payment_from(provider_name: str, item: ProviderPayment) -> Payment | None:
-    """Return a payment as the metadata describe it; None if they do not."""
-    written = item.metadata.get("package_id", "")
-    is_id = written.isdecimal() and len(written) <= MAX_ID_DIGITS
-    package = queries.package_by_id(int(written)) if is_id else None
-    named = item.metadata.get("customer", "")
-    if package is None or not named:
-        return None
-    try:
-        customer = customer_named(named)
-    except AppError:
-        return None
-    now = clock.now()
-    own_id = own_id_in(item)
-    if own_id is None or queries.payment_by_id(own_id) is not None:
-        own_id = uuid_utils.compat.uuid7()
-    return Payment(
-        id=own_id,
-        customer_id=customer.id,
-        package_id=package.id,
-        state=str(PaymentState.PENDING),
-        trigger=str(Trigger.PURCHASE),
-        attempt=1,
-        amount=package.price,
-        currency=package.currency,
-        provider=provider_name,
-        external_id=item.external_id,
-        created_at=item.created_at,
-        due_at=now,
-    )
+    return repairs.of_pending(payment, item)
 
 
 def _look_for_ours(
@@ -351,7 +298,7 @@ def _compare_ours(payment_id: UUID, word: Asked) -> CaseKind | None:
             case NotThere():
                 kind, there = CaseKind.PAID_HERE_UNKNOWN_THERE, None
             case Unreadable():
-                cases.open_unreadable(word, payment=payment)
+                cases.open_unreadable(word, payment.provider, payment)
                 return CaseKind.UNREADABLE_THERE
             case Unknown():
                 return None
