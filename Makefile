@@ -54,6 +54,10 @@ test: $(DEVELOPMENT) ## Run the tests (choose: make test ARGS="-k callbacks")
 faults: $(DEVELOPMENT) ## Run the tests that kill processes and servers under load
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
+.PHONY: chaos-clicks
+chaos-clicks: $(DEVELOPMENT) ## Send 60,000 clicks while everything is killed in turn
+	@$(BIN)/python -m pytest tests/faults/test_clicks.py $(ARGS)
+
 .PHONY: lint
 lint: $(DEVELOPMENT) ## Check style, types and who imports whom
 	@$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import billing, callbacks, checks, purchases, wrk
+from benchmarks import billing, callbacks, checks, clicks, purchases, wrk
 from benchmarks.report import Row, as_json, print_table
 from benchmarks.rig import Options, Rig, running_rig
 
@@ -20,6 +20,10 @@ MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "autopayments": billing.measure_against_peer,
     "autopayments-million": billing.measure_sizes,
     "match-successful": billing.measure_matching,
+    "clicks": clicks.measure_singles,
+    "click-batches": clicks.measure_batches,
+    "click-drain": clicks.measure_drain,
+    "click-visibility": clicks.measure_visibility,
 }
 
 

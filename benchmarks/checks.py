@@ -52,7 +52,7 @@ def measure_companies(rig: Rig) -> list[Row]:
 def _in_turn(rig: Rig, url: str, asked: Sequence[Asked]) -> tuple[Sequence[Load], Sequence[Load]]:
     ours: list[Load] = []
     theirs: list[Load] = []
-    with _empty_route(rig) as empty_url:
+    with empty_route(rig) as empty_url:
         for one in (url, empty_url):
             _load(rig, one, asked, WARM_UP_SECONDS)
         for _ in range(rig.options.rounds):
@@ -101,21 +101,28 @@ def _shuffled(devices: int) -> list[int]:
 def _load(rig: Rig, url: str, asked: Sequence[Asked], seconds: float) -> Load:
     if rig.options.use_wrk:
         return wrk.generate_load(url, asked, seconds=seconds)
-    return generate_load(url, [post(url, one.body, one.token) for one in asked], seconds=seconds)
+    return generate_load(url, [post(url, one.body, one.headers) for one in asked], seconds=seconds)
 
 
 @contextmanager
-def _empty_route(rig: Rig) -> Iterator[str]:
+def empty_route(rig: Rig) -> Iterator[str]:
     """Serve the empty route with the very command line that serves the API."""
+    with served(rig, "benchmarks.empty:app") as url:
+        yield f"{url}/empty"
+
+
+@contextmanager
+def served(rig: Rig, app: str) -> Iterator[str]:
+    """Serve an application as ops/serve.sh serves the API; give its address."""
     script = (PROJECT / "ops" / "serve.sh").read_text(encoding="utf-8")
     if "wsgi:app" not in script:
         raise BenchmarkError("ops/serve.sh does not serve wsgi:app any more.")
-    url = f"http://{ports.LOOPBACK}:{ports.free_port()}/empty"
+    url = f"http://{ports.LOOPBACK}:{ports.free_port()}"
     server = Program(
-        "empty",
-        ["sh", "-c", script.replace("wsgi:app", "benchmarks.empty:app")],
+        "served",
+        ["sh", "-c", script.replace("wsgi:app", app)],
         {**rig.stack.environment, "PORT": str(urlsplit(url).port)},
-        rig.stack.folder / "log" / "empty.log",
+        rig.stack.folder / "log" / f"{app.partition(':')[0]}.log",
     )
     server.start()
     try:

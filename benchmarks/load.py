@@ -8,7 +8,8 @@ that serves, in equal amounts for every server that is compared.
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import quantiles
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 ANSWER_SECONDS = 10.0
 RECEIVE_BYTES = 65_536
 HEAD_END = b"\r\n\r\n"
+SUCCESS = (b"200", b"202")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Asked:
 
     body: bytes
     token: bytes | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that it has beside those of every request."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token.decode()}"}
 
 
 class LoadError(Exception):
@@ -65,52 +72,68 @@ class _Connection:
         return _is_whole(self.answer)
 
 
-def post(url: str, body: bytes, token: bytes | None = None) -> bytes:
-    """Return a POST of a JSON body as it goes over the wire, with a bearer token if given."""
+def post(url: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+    """Return a POST of a JSON body as it goes over the wire."""
     parts = urlsplit(url)
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    ).encode()
-    if token is not None:
-        head += b"Authorization: Bearer %s\r\n" % token
-    return head + b"\r\n" + body
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{more}"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def generate_load(
-    url: str, requests: Sequence[bytes], *, seconds: float, connections: int = 32
+    url: str,
+    requests: Sequence[bytes],
+    *,
+    seconds: float,
+    connections: int = 32,
+    per_second: float | None = None,
 ) -> Load:
-    """Send the requests over and over for so long. Raises LoadError unless all get a 200."""
+    """Send the requests over and over for so long, as fast as they are answered or at a pace.
+
+    Raises LoadError unless all are answered 200 or 202.
+    """
     parts = urlsplit(url)
     address = (parts.hostname or "", parts.port or 80)
     opened = [_Connection(address) for _ in range(connections)]
     try:
-        return _summary(_exchange(opened, cycle(requests), seconds), seconds)
+        return _summary(_exchange(opened, cycle(requests), seconds, per_second), seconds)
     finally:
         for connection in opened:
             connection.socket.close()
 
 
 def _exchange(
-    connections: Sequence[_Connection], requests: Iterator[bytes], seconds: float
+    connections: Sequence[_Connection],
+    requests: Iterator[bytes],
+    seconds: float,
+    per_second: float | None,
 ) -> list[float]:
-    """Keep every connection busy until the time is up and return the duration of each request."""
+    """Keep the connections busy until the time is up and return the duration of each request."""
     took: list[float] = []
+    idle = deque(connections)
+    pause = 1 / per_second if per_second else 0.0
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
-            connection.send(next(requests))
-        ends_at = time.perf_counter() + seconds
-        while time.perf_counter() < ends_at:
-            ready = selector.select(ANSWER_SECONDS)
-            if not ready:
+        next_at = time.perf_counter()
+        ends_at = next_at + seconds
+        while (now := time.perf_counter()) < ends_at:
+            while idle and next_at <= now:
+                idle.popleft().send(next(requests))
+                next_at += pause
+            waits_for_pace = bool(idle)
+            ready = selector.select(max(next_at - now, 0) if waits_for_pace else ANSWER_SECONDS)
+            if not ready and not waits_for_pace:
                 raise LoadError(f"No answer within {ANSWER_SECONDS:g} s.")
             for key, _ in ready:
                 connection = key.data
                 if connection.receive():
                     _require_success(connection.answer)
                     took.append(time.perf_counter() - connection.sent_at)
-                    connection.send(next(requests))
+                    idle.append(connection)
     return took
 
 
@@ -127,7 +150,7 @@ def _is_whole(answer: bytes) -> bool:
 
 
 def _require_success(answer: bytes) -> None:
-    if answer[9:12] != b"200":
+    if answer[9:12] not in SUCCESS:
         raise LoadError(f"The server answered {answer[:1000].decode('utf-8', 'replace')}")
 
 

@@ -75,6 +75,10 @@ class Rig:
         found = self.rows(query, **parameters)
         return found[0][0] if found else None
 
+    def raw_connection(self) -> psycopg.Connection[Any]:
+        """Connect as the application does, without SQLAlchemy; the caller closes it."""
+        return psycopg.connect(self.stack.environment["DATABASE_URL"].replace("+psycopg", "", 1))
+
     def require(self, wanted: int, query: str, **parameters: Any) -> None:
         """Raise BenchmarkError unless the query counts what is wanted."""
         found = self.value(query, **parameters)
@@ -136,7 +140,10 @@ def _is_busy() -> bool:
 def running_rig(options: Options) -> Iterator[Rig]:
     """Start a copy as `make run` would have it, at real time; give the rig; end all of it."""
     with running_stack(
-        workers=WORKERS, durable=True, restart=True, environment={"LOG_LEVEL": "INFO"}
+        workers=WORKERS,
+        durable=True,
+        restart=True,
+        environment={"LOG_LEVEL": "INFO", "WEBHOOK_RATE_LIMIT": "100000/second"},
     ) as stack:
         before = dict(os.environ)
         os.environ.update(stack.environment)

@@ -21,6 +21,7 @@ NO = ("0", "false", "no", "off")
 SECRETS = {
     "API_KEY": "pk_",
     "SECRET_KEY": "",
+    "WEBHOOK_SECRET_KEY": "",
     "POSTGRES_PASSWORD": "",
     "REDIS_PASSWORD": "",
 }

@@ -17,9 +17,11 @@ from sqlalchemy.exc import OperationalError
 from project.billing import commands as billing
 from project.callbacks import queries as callback_queries
 from project.callbacks.delivery import CallbackDelivery
+from project.clicks import commands as clicks
+from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
-from project.core.queues import QueueName
+from project.core.queues import QueueName, queue_names
 from project.core.transaction import transaction
 from project.extensions import db, redis_client
 from project.mobile.purchases import queries as purchase_queries
@@ -39,6 +41,7 @@ def register(app: Flask) -> None:
         purchase_run,
         callbacks_run,
         *billing.COMMANDS,
+        *clicks.COMMANDS,
     ):
         app.cli.add_command(command)
     for group in (clock_commands, api_key_commands, schedule_commands):
@@ -66,13 +69,17 @@ def upgrade() -> None:
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 def run_worker(queues: tuple[str, ...], burst: bool) -> None:
     """Take jobs from the QUEUES, in their order (high, medium, default)."""
-    known = [str(queue) for queue in QueueName]
+    known = queue_names()
     unknown = sorted(set(queues) - set(known))
     if unknown:
         raise click.ClickException(f"No such queue: {', '.join(unknown)}. There are {known}.")
     _wait_for("the migrated database", _database_is_migrated)
     _wait_for("Redis", _redis_answers)
-    worker.run_worker(current_app._get_current_object(), list(queues) or known, burst=burst)  # type: ignore[attr-defined]
+    taken = list(queues) or known
+    if QueueName.DEFAULT in taken:
+        # Also a queue that clicks have to themselves, which no configuration file names.
+        taken = list(dict.fromkeys([*taken, get_settings().clicks_queue_name]))
+    worker.run_worker(current_app._get_current_object(), taken, burst=burst)  # type: ignore[attr-defined]
 
 
 @click.command("scheduler")

@@ -12,12 +12,14 @@ from dotenv import load_dotenv
 from environs import Env, EnvError
 from limits import parse_many
 from marshmallow import ValidationError
-from marshmallow.validate import OneOf, Range
+from marshmallow.validate import OneOf, Range, Regexp
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY_SECONDS = 86_400
 DEVELOPMENT_SECRET = "development-only-secret-key-change-me"
+DEVELOPMENT_WEBHOOK_SECRET = "development-only-webhook-secret"
 MIN_SECRET_LENGTH = 24
+QUEUE_NAME = r"^[a-z][a-z0-9_-]{0,49}$"
 ENVIRONMENTS = ["development", "testing", "production"]
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 SECONDS = Range(0.05, 120)
@@ -79,6 +81,21 @@ class Settings:
     callback_concurrency: int
     callback_allowed_networks: tuple[Network, ...]
     callback_secret_overlap_seconds: int
+    webhook_secrets: tuple[str, ...]
+    webhook_allowed_networks: tuple[Network, ...]
+    webhook_rate_limit: str
+    webhook_max_body_bytes: int
+    clicks_queue_name: str
+    clicks_batch_size: int
+    click_backlog_limit: int
+    click_max_age_days: int
+    click_dedup_days: int
+    click_retention_months: int
+    finance_service_url: str
+    finance_service_timeout_seconds: float
+    finance_service_token: str | None
+    export_max_attempts: int
+    export_retry_seconds: int
 
     @property
     def production(self) -> bool:
@@ -216,6 +233,25 @@ def _parse(env: Env) -> Settings:
         callback_secret_overlap_seconds=env.int(
             "CALLBACK_SECRET_OVERLAP_SECONDS", DAY_SECONDS, validate=Range(0)
         ),
+        webhook_secrets=tuple(env.list("WEBHOOK_SECRET_KEY", [])) or (DEVELOPMENT_WEBHOOK_SECRET,),
+        webhook_allowed_networks=_networks(
+            "WEBHOOK_ALLOWED_IPS", env.list("WEBHOOK_ALLOWED_IPS", [])
+        ),
+        webhook_rate_limit=env.str("WEBHOOK_RATE_LIMIT", "5000/second", validate=_one_rate_limit),
+        webhook_max_body_bytes=env.int("WEBHOOK_MAX_BODY_BYTES", 4_194_304, validate=Range(1024)),
+        clicks_queue_name=env.str("CLICKS_QUEUE_NAME", "default", validate=Regexp(QUEUE_NAME)),
+        clicks_batch_size=env.int("CLICKS_BATCH_SIZE", 10_000, validate=Range(1, 100_000)),
+        click_backlog_limit=env.int("CLICK_BACKLOG_LIMIT", 2_000_000, validate=Range(1)),
+        click_max_age_days=env.int("CLICK_MAX_AGE_DAYS", 90, validate=Range(1, 3650)),
+        click_dedup_days=env.int("CLICK_DEDUP_DAYS", 180, validate=Range(1)),
+        click_retention_months=env.int("CLICK_RETENTION_MONTHS", 13, validate=Range(1)),
+        finance_service_url=env.str("FINANCE_SERVICE_URL", f"{simulator}/finance").rstrip("/"),
+        finance_service_timeout_seconds=env.float(
+            "FINANCE_SERVICE_TIMEOUT", 60, validate=Range(0.05, 900)
+        ),
+        finance_service_token=env.str("FINANCE_SERVICE_TOKEN", "") or None,
+        export_max_attempts=env.int("EXPORT_MAX_ATTEMPTS", 5, validate=Range(1, 100)),
+        export_retry_seconds=env.int("EXPORT_RETRY_SECONDS", 60, validate=Range(1)),
     )
 
 
@@ -231,6 +267,12 @@ def _rate_limit(written: str) -> None:
         parse_many(written)
     except ValueError as error:
         raise ValidationError("Not a limit such as 300/minute.") from error
+
+
+def _one_rate_limit(written: str) -> None:
+    _rate_limit(written)
+    if len(parse_many(written)) > 1:
+        raise ValidationError("Must be a single limit such as 5000/second.")
 
 
 def _cron(written: str) -> None:
@@ -264,6 +306,11 @@ def _check(settings: Settings) -> None:
             f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} characters. "
             "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
+    if settings.click_dedup_days < settings.click_max_age_days:
+        raise ConfigurationError(
+            "CLICK_DEDUP_DAYS is shorter than CLICK_MAX_AGE_DAYS: a click that is sent again "
+            "after its id was forgotten would count twice."
+        )
     if settings.production:
         _check_production(settings)
 
@@ -273,6 +320,11 @@ def _check_production(settings: Settings) -> None:
         raise ConfigurationError(
             "SECRET_KEY is not set. Production does not start with the development default. "
             "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    if DEVELOPMENT_WEBHOOK_SECRET in settings.webhook_secrets:
+        raise ConfigurationError(
+            "WEBHOOK_SECRET_KEY is not set. Whoever knows the development default could send "
+            "clicks. Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     if settings.api_key is not None and len(settings.api_key) < MIN_SECRET_LENGTH:
         raise ConfigurationError(

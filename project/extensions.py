@@ -89,3 +89,5 @@ def configure_extensions(app: Flask) -> None:
     limiter.init_app(app)
     # Limits stand on single views, which check them; a look at every request would find nothing.
     app.before_request_funcs[None].remove(limiter._check_request_limit)
+    # What it just added to every answer writes headers that we do not send.
+    app.after_request_funcs[None].pop()

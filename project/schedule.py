@@ -58,6 +58,25 @@ def schedule() -> tuple[Periodic, ...]:
             due_probe="payments",
         ),
         Periodic(
+            "clicks-drain",
+            "project.clicks.jobs.drain_clicks",
+            EVERY_MINUTE,
+            settings.clicks_queue_name,
+            due_probe="clicks",
+        ),
+        Periodic(
+            "make-click-partitions",
+            "project.clicks.jobs.make_partitions",
+            "7 1 * * *",
+            QueueName.DEFAULT,
+        ),
+        Periodic(
+            "forget-click-ids",
+            "project.clicks.jobs.forget_click_ids",
+            "27 3 * * *",
+            QueueName.DEFAULT,
+        ),
+        Periodic(
             "forget-idempotency-keys",
             "project.core.idempotency.forget_old_keys",
             "17 3 * * *",

@@ -18,6 +18,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from hypothesis import settings
 from sqlalchemy import create_engine, text
 from werkzeug.serving import make_server
 
@@ -29,6 +30,10 @@ from simulator.client import SimulatorClient
 from tests.factories import Factory
 from tests.processes import free_port, running_simulator
 from tests.time_machine import Clock
+
+# The same examples at every run, however slow the machine: `make prove` is there to search.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 API_KEY = "pk_a-key-for-tests-that-opens-everything"
 ChangeSettings = Callable[..., None]
@@ -230,3 +235,9 @@ def cut_connections(app: Flask) -> Iterator[Callable[[], None]]:
 
     yield cut
     db.engine.dispose()
+
+
+@pytest.fixture
+def redis_away(change_settings: ChangeSettings) -> None:
+    """Redis does not answer: nobody listens where it is said to be."""
+    change_settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")

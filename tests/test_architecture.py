@@ -379,6 +379,7 @@ STORED_IN: dict[str, list[str]] = {
     "project.billing.states.PaymentState": ["payments.state"],
     "project.billing.states.SubscriptionState": ["subscriptions.state"],
     "project.billing.states.Trigger": ["payments.trigger"],
+    "project.clicks.states.ExportState": ["click_exports.state"],
     "project.companies.models.CompanyState": ["companies.state"],
     "project.callbacks.models.CallbackState": ["callbacks.state"],
     "project.callbacks.models.Trigger": ["callbacks.trigger", "callback_attempts.trigger"],

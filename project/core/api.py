@@ -164,6 +164,7 @@ _SECURITY: dict[Credential, list[dict[str, list[str]]]] = {
     Credential.DEVICE: [{}, {"clientToken": []}],
     Credential.COMPANY: [{"companyToken": []}],
     Credential.COMPANY_OR_OPERATOR: [{"companyToken": []}, {"operatorKey": []}],
+    Credential.SIGNATURE: [{"bodySignature": []}],
     Credential.PUBLIC: [],
 }
 _PROBLEMS = {
@@ -186,6 +187,9 @@ def document(app: Flask) -> None:
     spec.components.security_scheme("companyToken", {"type": "http", "scheme": "bearer"})
     spec.components.security_scheme(
         "clientToken", {"type": "apiKey", "in": "header", "name": "X-Client-Token"}
+    )
+    spec.components.security_scheme(
+        "bodySignature", {"type": "apiKey", "in": "header", "name": "X-Signature"}
     )
     if "Problem" not in spec.components.schemas:
         spec.components.schema("Problem", schema=ProblemSchema)

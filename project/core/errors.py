@@ -79,6 +79,16 @@ class Conflict(AppError):
     title = "Conflict"
 
 
+class TooManyRequests(AppError):
+    """More than the limit allows, for the moment."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
 class ServiceUnavailable(AppError):
     """Something this answer needs is away for a moment."""
 

@@ -91,6 +91,15 @@ def require_known_fields(body: Mapping[str, Any], known: Sequence[str]) -> None:
         )
 
 
+def has_control_characters(text: str) -> bool:
+    """Tell whether a text holds what neither people nor databases want in a name."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return _CONTROL_CHARACTERS.search(text) is not None
+
+
 class InputSchema(Schema):
     """A body or query of known fields. `aliases` maps other spellings to a field's own name."""
 

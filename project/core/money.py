@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+_LONGEST = 30
 # Currencies whose minor unit is not a hundredth (ISO 4217, amendment 176).
 _WHOLE = (
     *("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW"),
@@ -31,6 +32,9 @@ def from_decimal_text(written: str, currency: str) -> int:
     """Read a decimal as minor units: "10.00", RUB -> 1000. Raises ValueError."""
     try:
         scaled = Decimal(written).scaleb(exponent(currency))
+        # 1e999999 is short to write; as a whole number it would take minutes and megabytes.
+        if scaled.adjusted() > _LONGEST:
+            raise ValueError(f"{written!r} is too large for an amount")
         whole = int(scaled)
     except (ArithmeticError, ValueError) as error:
         raise ValueError(f"{written!r} is not an amount") from error

@@ -1,5 +1,6 @@
 """The queues, and how work is woken: a job carries nothing but "look whether something is due"."""
 
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -7,6 +8,7 @@ import structlog
 from redis import RedisError
 from rq import Queue
 
+from project.config import get_settings
 from project.core.transaction import after_commit
 from project.extensions import redis_client
 
@@ -16,6 +18,10 @@ JOB_TIMEOUT_SECONDS = 180
 RESULT_TTL_SECONDS = 60
 FAILURE_TTL_SECONDS = 7 * 86_400
 QUEUED_MARK_SECONDS = 30
+SOON_SECONDS = 0.5
+
+_soon: set[str] = set()
+_soon_lock = threading.Lock()
 
 
 class QueueName(StrEnum):
@@ -31,8 +37,16 @@ class Wakeup:
     """A kind of due work: its name, its queue and the dotted path of the job that does it."""
 
     name: str
-    queue: QueueName
+    queue: str
     job: str
+
+
+def queue_names() -> list[str]:
+    """Return the queues in the order in which workers take from them.
+
+    Clicks wait in one of the three, or in one of their own that comes last.
+    """
+    return list(dict.fromkeys([*map(str, QueueName), get_settings().clicks_queue_name]))
 
 
 def rq_queue(name: str) -> Queue:
@@ -47,6 +61,27 @@ def wake(work: Wakeup) -> None:
     is what counts, and the sweep in `schedule.py` finds it within a minute.
     """
     after_commit(lambda: _enqueue(work))
+
+
+def wake_soon(work: Wakeup) -> None:
+    """Wake the work a moment after what was committed now, together with what is till then.
+
+    For what comes thousands of times a second; call it after the commit. If this process ends
+    before the moment, the sweep in `schedule.py` stands in.
+    """
+    with _soon_lock:
+        if work.name in _soon:
+            return
+        _soon.add(work.name)
+    timer = threading.Timer(SOON_SECONDS, _enqueue_soon, (work,))
+    timer.daemon = True
+    timer.start()
+
+
+def _enqueue_soon(work: Wakeup) -> None:
+    with _soon_lock:
+        _soon.discard(work.name)
+    _enqueue(work)
 
 
 def _enqueue(work: Wakeup) -> None:

@@ -1,10 +1,10 @@
-"""The fastest way to read: a query compiled once, on a connection that needs no transaction."""
+"""The fastest way to the database: a statement compiled once, on a connection in autocommit."""
 
 from functools import cached_property
 from typing import Any
 
 import psycopg
-from sqlalchemy import Compiled, Engine, Select, create_engine
+from sqlalchemy import Compiled, Engine, Executable, create_engine
 from sqlalchemy.exc import OperationalError
 
 from project.config import get_settings
@@ -14,17 +14,20 @@ _readers: dict[str, Engine] = {}
 
 
 class PreparedQuery:
-    """A query for a route that is asked thousands of times a second.
+    """A statement for a route that is asked thousands of times a second.
 
-    Neither session nor ORM stand between; it sees what is committed. Elsewhere, use the session.
+    Neither session nor ORM stand between; it sees what is committed, and what it writes is
+    committed when it returns. It may run twice when a connection breaks, so it must be one that
+    changes nothing then. Elsewhere, use the session.
     """
 
-    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
-        self._statement = statement
+    def __init__(self, statement: Executable) -> None:
+        self._statement: Any = statement
 
     @cached_property
     def _compiled(self) -> Compiled:
-        return self._statement.compile(dialect=_reader().dialect)
+        compiled: Compiled = self._statement.compile(dialect=_reader().dialect)
+        return compiled
 
     @cached_property
     def _sql(self) -> str:
@@ -41,7 +44,7 @@ class PreparedQuery:
         except OperationalError as error:
             if not error.connection_invalidated:
                 raise
-            # A restarted server leaves a pool of dead connections; a read may be asked twice.
+            # A restarted server leaves a pool of dead connections behind.
             _reader().dispose()
             return self._first_row(parameters)
 

@@ -37,7 +37,7 @@ class Periodic:
     name: str
     job: str
     cron: str
-    queue: QueueName
+    queue: str
     due_probe: str | None = None
 
     @property

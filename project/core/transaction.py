@@ -59,6 +59,10 @@ def own_transactions(view: View) -> View:
 class TransactionalFlask(Flask):
     """Flask whose every view runs in one transaction, unless marked `own_transactions`."""
 
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the view as it is: none is a coroutine, and to find that out takes time."""
+        return func
+
     def dispatch_request(self) -> ResponseReturnValue:
         """Run the view, and commit before its answer leaves."""
         endpoint = request.endpoint

@@ -32,6 +32,7 @@ settings.register_profile(
     "prove",
     max_examples=3000,
     stateful_step_count=50,
+    derandomize=False,
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),

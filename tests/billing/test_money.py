@@ -57,6 +57,7 @@ def test_the_same_amount_written_in_another_way_is_read(
         ("ten", "RUB"),
         ("10,00", "RUB"),
         ("1 000.00", "RUB"),
+        ("1e999999", "RUB"),
         ("NaN", "RUB"),
         ("sNaN", "RUB"),
         ("Infinity", "RUB"),

@@ -9,17 +9,9 @@ from flask import Flask
 from structlog.testing import capture_logs
 
 from project.extensions import db
-from tests.conftest import ChangeSettings
 from tests.core.things import Things
-from tests.processes import free_port
 
 InThreads = Callable[..., list[Any]]
-
-
-@pytest.fixture
-def redis_away(change_settings: ChangeSettings) -> None:
-    """Redis does not answer: nobody listens where it is said to be."""
-    change_settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")
 
 
 @pytest.fixture

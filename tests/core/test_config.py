@@ -143,6 +143,7 @@ class TestProduction:
     def _production(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("APP_ENV", "production")
         monkeypatch.setenv("YOOKASSA_SECRET_KEY", "a-shop-of-its-own")
+        monkeypatch.setenv("WEBHOOK_SECRET_KEY", LONG_SECRET)
 
     def test_it_starts_with_secrets_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = read(monkeypatch, SECRET_KEY=LONG_SECRET, API_KEY=f"pk_{LONG_SECRET}")
@@ -166,6 +167,7 @@ class TestProduction:
                 {"SECRET_KEY": LONG_SECRET, "YOOKASSA_SECRET_KEY": "development"},
                 "YOOKASSA_SECRET_KEY",
             ),
+            ({"SECRET_KEY": LONG_SECRET, "WEBHOOK_SECRET_KEY": ""}, "WEBHOOK_SECRET_KEY"),
         ],
         ids=[
             "missing",
@@ -176,6 +178,7 @@ class TestProduction:
             "short key",
             "test clock",
             "the simulator's shop",
+            "the default of the clicks",
         ],
     )
     def test_it_does_not_start_with_what_is_for_development(

@@ -1,0 +1,1 @@
+"""A day's clicks, handed to the finance service."""

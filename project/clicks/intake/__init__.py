@@ -1,0 +1,1 @@
+"""The webhook: signatures, validation, one commit for the clicks that arrive together."""

@@ -1,0 +1,92 @@
+"""The click webhooks: answered 202 once the clicks are on disk."""
+
+from typing import Any
+
+import msgspec
+from flask import Response, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from project.clicks.intake import inbox, senders
+from project.clicks.intake.reading import SHOWN_ERRORS, Window, read_click, read_clicks
+from project.clicks.intake.schemas import (
+    BatchTakenSchema,
+    ClickBatchSchema,
+    ClickSchema,
+    TakenSchema,
+)
+from project.clicks.intake.signatures import HEADER, Signature
+from project.config import get_settings
+from project.core.api import Blueprint, described_by
+from project.core.auth import Credential, requires
+from project.core.errors import ServiceUnavailable
+from project.core.transaction import own_transactions
+
+ACCEPTED = 202
+BACKLOG_RETRY_SECONDS = 30
+
+blueprint = Blueprint("clicks", __name__, url_prefix="/api/webhook/clicks", description="Clicks.")
+
+
+@blueprint.post("")
+@requires(Credential.SIGNATURE)
+@described_by(
+    blueprint.arguments(ClickSchema),
+    blueprint.response(202, TakenSchema),
+    blueprint.alt_response(403, description="The address is not on the allow-list."),
+)
+@own_transactions
+def take_click() -> Response:
+    """Take a click."""
+    # With the check of a purchase the busiest route: it reads and writes by hand.
+    body, window = _signed_body()
+    click = read_click(body, window)
+    inbox.together.put(click)
+    return _accepted({"status": "success", "message": "Accepted.", "click_id": click.click_id})
+
+
+@blueprint.post("/batch")
+@requires(Credential.SIGNATURE)
+@described_by(
+    blueprint.arguments(ClickBatchSchema),
+    blueprint.response(202, BatchTakenSchema),
+    blueprint.alt_response(403, description="The address is not on the allow-list."),
+)
+@own_transactions
+def take_clicks() -> Response:
+    """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
+    request.max_content_length = get_settings().webhook_max_body_bytes
+    body, window = _signed_body()
+    good, bad, total = read_clicks(body, window)
+    if good:
+        inbox.write(good)
+    return _accepted(
+        {
+            "status": "success",
+            "processed": len(good),
+            "failed": len(bad),
+            "total": total,
+            "errors": bad[:SHOWN_ERRORS],
+        }
+    )
+
+
+def _signed_body() -> tuple[bytes, Window]:
+    """Return the body and what may be in it, cheapest check first."""
+    settings = get_settings()
+    senders.require_allowed(request.remote_addr)
+    senders.allowance.spend(request.remote_addr or "", settings.webhook_rate_limit)
+    if inbox.backlog.is_over_limit():
+        raise ServiceUnavailable(
+            "Too many clicks wait to be counted. Send this again later.",
+            retry_after=BACKLOG_RETRY_SECONDS,
+        )
+    body = request.get_data(cache=False)
+    signature = Signature(request.headers.get(HEADER), body)
+    signature.require_any()
+    if not request.is_json:
+        raise UnsupportedMediaType
+    return body, Window(signature.covers)
+
+
+def _accepted(answer: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(answer), ACCEPTED, mimetype="application/json")
