@@ -4,9 +4,10 @@ Charging, webhooks, inquiries and reconciliation all come here. A payment's row 
 final stays final, and the subscription, the signals and the case are part of the same transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 import structlog
@@ -45,6 +46,7 @@ MAX_INQUIRY_SECONDS = 3600
 NOT_TAKEN_RETRY = timedelta(hours=1)
 REASON_LENGTH = 500
 NO_PAYMENT_METHOD = "no_payment_method"
+NOTHING_HELD: Mapping[int, UUID] = MappingProxyType({})
 
 Word = ProviderPayment | Rejected | Unknown | NotThere | NeverMade
 
@@ -57,14 +59,16 @@ class _Told:
     settled: list[SettledPayment]
 
 
-def settle(words: Sequence[tuple[UUID, Word]]) -> None:
+def settle(words: Sequence[tuple[UUID, Word]], held: Mapping[int, UUID] = NOTHING_HELD) -> set[int]:
     """Record the provider's word on each payment; saying it again changes nothing.
 
-    Part of the caller's transaction. Rows are locked in the order of their ids, payments before
-    subscriptions, so that two callers wait for each other and never deadlock.
+    Subscriptions that the caller has claimed (`held`: id to claim_id) are given back by the same
+    write, where the claim still stands; their ids are returned. Part of the caller's transaction.
+    Rows are locked in the order of their ids, payments before subscriptions, so that two callers
+    wait for each other and never deadlock.
     """
     if not words:
-        return
+        return set()
     payments = _locked_payments(payment_id for payment_id, _ in words)
     subscriptions = _locked_subscriptions(payments.values())
     packages = _packages(payments.values(), subscriptions.values())
@@ -74,11 +78,22 @@ def settle(words: Sequence[tuple[UUID, Word]]) -> None:
         payment = payments[payment_id]
         subscription = subscriptions.get(payment.subscription_id or 0)
         _hear(payment, subscription, packages[payment.package_id], word, now, told)
+    given_back = _give_back(subscriptions.values(), held)
     db.session.flush()
     if told.settled:
         signals.payment_settled.send(happened=told.settled)
     if told.changes:
         signals.subscription_changed.send(happened=told.changes)
+    return given_back
+
+
+def _give_back(subscriptions: Iterable[Subscription], held: Mapping[int, UUID]) -> set[int]:
+    given_back = set()
+    for subscription in subscriptions:
+        if subscription.claim_id is not None and held.get(subscription.id) == subscription.claim_id:
+            subscription.claim_id = subscription.claimed_until = None
+            given_back.add(subscription.id)
+    return given_back
 
 
 def _locked_payments(payment_ids: Iterable[UUID]) -> dict[UUID, Payment]:
