@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import callbacks, checks, clicks, purchases, reports, wrk
+from benchmarks import billing, callbacks, checks, clicks, purchases, reports, wrk
 from benchmarks.report import Row, as_json, print_table
 from benchmarks.rig import Options, Rig, running_rig
 
 MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "check": checks.measure,
+    "company-check": checks.measure_companies,
     "purchase-run": purchases.measure_against_peer,
     "callbacks": callbacks.measure_against_peer,
     "hanging": callbacks.measure_hanging,
     "million": purchases.measure_sizes,
+    "autopayments": billing.measure_against_peer,
+    "autopayments-million": billing.measure_sizes,
+    "match-successful": billing.measure_matching,
     "clicks": clicks.measure_singles,
     "click-batches": clicks.measure_batches,
     "click-drain": clicks.measure_drain,

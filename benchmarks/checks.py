@@ -1,4 +1,4 @@
-"""The check route: requests a second over a full table, against an empty route of Flask."""
+"""The check routes: requests a second over a full table, against an empty route of Flask."""
 
 import random
 import socket
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from benchmarks import data, wrk
-from benchmarks.load import Load, generate_load, post
+from benchmarks.load import Asked, Load, generate_load, post
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import BenchmarkError, Rig
 from ops import ports
@@ -19,6 +19,8 @@ DEVICES = 100_000
 SECONDS = 8.0
 WARM_UP_SECONDS = 2.0
 WANTED_RATIO = 0.25
+COMPANIES = 100_000
+WANTED_RATIO_OF_COMPANIES = 0.2
 APPS = 10
 START_SECONDS = 15
 
@@ -27,30 +29,46 @@ def measure(rig: Rig) -> list[Row]:
     """Measure the check route and the empty one in turn."""
     devices = rig.options.size(DEVICES)
     _fill(rig, devices)
-    bodies = [
-        b'{"client-token":"%s"}' % data.token(number).encode() for number in _shuffled(devices)
+    asked = [
+        Asked(b'{"client-token":"%s"}' % data.token(number).encode())
+        for number in _shuffled(devices)
     ]
+    ours, theirs = _in_turn(rig, f"{rig.stack.api_url}/api/purchase/check", asked)
+    return _rows(f"purchase/check, {devices:,} devices", ours, theirs, WANTED_RATIO)
+
+
+def measure_companies(rig: Rig) -> list[Row]:
+    """Measure the companies' check route and the empty one in turn."""
+    companies = rig.options.size(COMPANIES)
+    data.empty_tables(rig)
+    data.make_companies(rig, companies)
+    rig.settle()
+    asked = [Asked(b"{}", data.company_token(number).encode()) for number in _shuffled(companies)]
+    ours, theirs = _in_turn(rig, f"{rig.stack.api_url}/api/companies/check", asked)
+    work = f"companies/check, {companies:,} companies"
+    return _rows(work, ours, theirs, WANTED_RATIO_OF_COMPANIES)
+
+
+def _in_turn(rig: Rig, url: str, asked: Sequence[Asked]) -> tuple[Sequence[Load], Sequence[Load]]:
     ours: list[Load] = []
     theirs: list[Load] = []
     with empty_route(rig) as empty_url:
-        check_url = f"{rig.stack.api_url}/api/purchase/check"
-        for url in (check_url, empty_url):
-            _load(rig, url, bodies, WARM_UP_SECONDS)
+        for one in (url, empty_url):
+            _load(rig, one, asked, WARM_UP_SECONDS)
         for _ in range(rig.options.rounds):
-            ours.append(_load(rig, check_url, bodies, rig.options.seconds(SECONDS)))
-            theirs.append(_load(rig, empty_url, bodies, rig.options.seconds(SECONDS)))
-    return _rows(devices, ours, theirs)
+            ours.append(_load(rig, url, asked, rig.options.seconds(SECONDS)))
+            theirs.append(_load(rig, empty_url, asked, rig.options.seconds(SECONDS)))
+    return ours, theirs
 
 
-def _rows(devices: int, ours: Sequence[Load], theirs: Sequence[Load]) -> list[Row]:
+def _rows(work: str, ours: Sequence[Load], theirs: Sequence[Load], wanted: float) -> list[Row]:
     against = "an empty Flask route on the same server settings"
     rates = (
         Figure(tuple(load.per_second for load in ours), "/s"),
         Figure(tuple(load.per_second for load in theirs), "/s"),
     )
-    work = f"purchase/check, {devices:,} devices"
     return [
-        at_least(work, rates[0], against, rates[1], WANTED_RATIO),
+        at_least(work, rates[0], against, rates[1], wanted),
         Row(
             "its time to answer, p50",
             Figure(tuple(load.p50_ms for load in ours), "ms"),
@@ -80,10 +98,10 @@ def _shuffled(devices: int) -> list[int]:
     return numbers
 
 
-def _load(rig: Rig, url: str, bodies: Sequence[bytes], seconds: float) -> Load:
+def _load(rig: Rig, url: str, asked: Sequence[Asked], seconds: float) -> Load:
     if rig.options.use_wrk:
-        return wrk.generate_load(url, bodies, seconds=seconds)
-    return generate_load(url, [post(url, body) for body in bodies], seconds=seconds)
+        return wrk.generate_load(url, asked, seconds=seconds)
+    return generate_load(url, [post(url, one.body, one.headers) for one in asked], seconds=seconds)
 
 
 @contextmanager

@@ -45,6 +45,37 @@ _DUE_AGAIN = """
               FROM purchases WHERE id % :stride = :rest) AS chosen
      WHERE purchases.id = chosen.id
 """
+_COMPANIES = (
+    """
+    INSERT INTO packages (name, price, currency, period, period_count, status, retry_attempts,
+                          retry_interval_seconds, at_retry_end, created_at)
+    VALUES ('Monthly', 1000, 'EUR', 'month', 1, 'active', 3, 86400, 'expire', now())
+    """,
+    """
+    INSERT INTO customers (kind, reference, provider, payment_method_id, created_at)
+    SELECT 'company', n, 'yookassa', 'card-' || n, now() FROM generate_series(1, :count) AS n
+    """,
+    """
+    INSERT INTO companies (customer_id, site_url, name, lastname, company_name, email,
+                           password_hash, state, created_at, updated_at)
+    SELECT n, 'https://shop-' || n || '.example', 'Ada', 'Byron', 'Byron Looms ' || n,
+           'ada@shop-' || n || '.example', 'none', 'active', now(), now()
+      FROM generate_series(1, :count) AS n
+    """,
+    """
+    INSERT INTO company_tokens (company_id, token_hash, created_at, expires_at)
+    SELECT n, sha256(convert_to('co_' || lpad(n::text, 43, '0'), 'UTF8')), now(),
+           now() + interval '30 days'
+      FROM generate_series(1, :count) AS n
+    """,
+    """
+    INSERT INTO subscriptions (customer_id, package_id, state, anchor_at, current_period_start,
+                               ended_at, due_at, attempts, refusals, created_at)
+    SELECT n, 1, 'active', now(), now(), now() + interval '20 days', now() + interval '20 days',
+           0, 0, now()
+      FROM generate_series(1, :count) AS n
+    """,
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +120,17 @@ def make_purchases(rig: Rig, count: int, *, due: int, devices: int) -> None:
     """Make active purchases of good receipts, `due` of which are due."""
     stride = count // due if due else count + 1
     rig.execute(_PURCHASES, count=count, stride=stride, devices=devices)
+
+
+def make_companies(rig: Rig, count: int) -> None:
+    """Make companies that are logged in and have a package; see `company_token`."""
+    for statement in _COMPANIES:
+        rig.execute(statement, count=count)
+
+
+def company_token(number: int) -> str:
+    """Return the token of the company of this number, from 1 on."""
+    return f"co_{number:043d}"
 
 
 def make_due_again(rig: Rig, count: int, *, due: int, rest: int) -> None:

@@ -30,6 +30,19 @@ class Load:
     p99_ms: float
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request to be made: its JSON body, and the bearer token that goes with it."""
+
+    body: bytes
+    token: bytes | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that it has beside those of every request."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token.decode()}"}
+
+
 class LoadError(Exception):
     """The server did not do the work, so there is nothing to measure."""
 

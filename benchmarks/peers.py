@@ -9,9 +9,20 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import requests
 import uuid_utils.compat
+from dateutil.relativedelta import relativedelta
+from sqlalchemy import select
 
+from project.billing.models import (
+    Customer,
+    Package,
+    Payment,
+    PaymentState,
+    Subscription,
+    Trigger,
+)
 from project.callbacks.models import Callback, CallbackAttempt, CallbackState, Endpoint, Event
 from project.callbacks.signing import signing_headers
+from project.companies.models import Company
 from project.config import get_settings
 from project.core.secrets import decrypt
 from project.extensions import db
@@ -127,3 +138,86 @@ def _record(
             attempted_at=sent_at,
         )
     )
+
+
+def charge_one(subscription_id: int) -> None:
+    """Charge one subscription: commit its payment, ask the provider, record the answer."""
+    subscription = db.session.get_one(Subscription, subscription_id)
+    customer = db.session.get_one(Customer, subscription.customer_id)
+    package = db.session.get_one(Package, subscription.package_id)
+    payment = _new_payment(subscription, customer, package)
+    db.session.add(payment)
+    db.session.commit()
+    answer = requests.post(
+        f"{get_settings().yookassa_url}/payments",
+        data=json.dumps(_charge(payment, customer)),
+        headers={"Idempotence-Key": str(payment.id), "Content-Type": "application/json"},
+        auth=(get_settings().yookassa_shop_id, get_settings().yookassa_secret_key),
+        timeout=get_settings().provider_timeout_seconds,
+    )
+    answer.raise_for_status()
+    _settle(payment, subscription, answer.json())
+    db.session.commit()
+
+
+def _new_payment(subscription: Subscription, customer: Customer, package: Package) -> Payment:
+    now = datetime.now(UTC)
+    start = subscription.ended_at
+    return Payment(
+        id=uuid_utils.compat.uuid7(),
+        customer_id=customer.id,
+        package_id=package.id,
+        subscription_id=subscription.id,
+        state=PaymentState.PENDING,
+        trigger=Trigger.SUBSCRIPTION_CYCLE,
+        attempt=1,
+        amount=package.price,
+        currency=package.currency,
+        period_start=start,
+        period_end=start + relativedelta(months=package.period_count),
+        provider=customer.provider,
+        payment_method_id=customer.payment_method_id,
+        created_at=now,
+        due_at=now,
+    )
+
+
+def _charge(payment: Payment, customer: Customer) -> dict[str, object]:
+    return {
+        "amount": {"value": f"{payment.amount / 100:.2f}", "currency": payment.currency},
+        "capture": True,
+        "payment_method_id": payment.payment_method_id,
+        "metadata": {
+            "payment_id": str(payment.id),
+            "customer": f"{customer.kind}:{customer.reference}",
+            "package_id": str(payment.package_id),
+        },
+    }
+
+
+def _settle(payment: Payment, subscription: Subscription, said: dict[str, str]) -> None:
+    if said["status"] != "succeeded":
+        raise RuntimeError(f"The provider refused: {said}")
+    now = datetime.now(UTC)
+    payment.external_id = said["id"]
+    payment.state = PaymentState.SUCCEEDED
+    payment.settled_at = now
+    payment.due_at = None
+    assert payment.period_end is not None
+    subscription.current_period_start = subscription.ended_at
+    subscription.ended_at = subscription.due_at = payment.period_end
+    subscription.claim_id = subscription.claimed_until = None
+    company_id = db.session.scalar(
+        select(Company.id).where(Company.customer_id == subscription.customer_id)
+    )
+    for type_ in ("payment.succeeded", "package.renewed"):
+        db.session.add(
+            Event(
+                id=uuid_utils.compat.uuid7(),
+                type=type_,
+                subject_type="company",
+                subject_id=company_id,
+                data={"company_id": company_id, "subscription_id": subscription.id},
+                occurred_at=now,
+            )
+        )

@@ -8,16 +8,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.load import Load, LoadError
+from benchmarks.load import Asked, Load, LoadError
 
 # wrk calls `request` for each request and `done` at the end, latencies in microseconds.
 _SCRIPT = """
-local bodies = {}
-for line in io.lines(%s) do bodies[#bodies + 1] = line end
+local bodies, tokens = {}, {}
+for line in io.lines(%s) do
+  local token, body = line:match("^(%%S*) (.*)$")
+  bodies[#bodies + 1], tokens[#tokens + 1] = body, token
+end
 local at = 0
 request = function()
   at = at %% #bodies + 1
-  return wrk.format("POST", nil, {["Content-Type"] = "application/json"}, bodies[at])
+  local headers = {["Content-Type"] = "application/json"}
+  if tokens[at] ~= "" then headers["Authorization"] = "Bearer " .. tokens[at] end
+  return wrk.format("POST", nil, headers, bodies[at])
 end
 done = function(summary, latency)
   local failed = summary.errors.status + summary.errors.connect + summary.errors.read
@@ -35,12 +40,12 @@ def is_there() -> bool:
 
 
 def generate_load(
-    url: str, bodies: Sequence[bytes], *, seconds: float, connections: int = 32
+    url: str, asked: Sequence[Asked], *, seconds: float, connections: int = 32
 ) -> Load:
-    """POST the JSON bodies over and over for so long. Raises LoadError unless all succeed."""
+    """Make the requests over and over for so long. Raises LoadError unless all succeed."""
     with tempfile.TemporaryDirectory(prefix="perennial-wrk-") as folder:
         lines = Path(folder) / "bodies"
-        lines.write_bytes(b"\n".join(bodies))
+        lines.write_bytes(b"\n".join(b"%s %s" % (one.token or b"", one.body) for one in asked))
         script = Path(folder) / "script.lua"
         script.write_text(_SCRIPT % json.dumps(str(lines)))
         options = ["-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(script)]

@@ -218,7 +218,7 @@ def _parse(env: Env) -> Settings:
         yookassa_shop_id=env.str("YOOKASSA_SHOP_ID", "development"),
         yookassa_secret_key=env.str("YOOKASSA_SECRET_KEY", "development"),
         provider_timeout_seconds=env.float("PROVIDER_TIMEOUT_SECONDS", 15, validate=SECONDS),
-        provider_concurrency=env.int("PROVIDER_CONCURRENCY", 64, validate=Range(1, 1000)),
+        provider_concurrency=env.int("PROVIDER_CONCURRENCY", 128, validate=Range(1, 1000)),
         payment_waiting_days=env.int("PAYMENT_WAITING_DAYS", 7, validate=Range(1, 365)),
         reconcile_window_seconds=env.int("RECONCILE_WINDOW_SECONDS", 3600, validate=Range(60)),
         bill_missed_periods=env.bool("BILL_MISSED_PERIODS", False),

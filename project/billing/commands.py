@@ -8,9 +8,7 @@ import click
 from project.billing import queries
 from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
-from project.billing.providers.registry import DEFAULT_PROVIDER, provider_named
 from project.billing.reconciliation import matching
-from project.billing.reconciliation.books import BooksUnreadable
 from project.billing.subscriptions.service import expire_some
 from project.config import get_settings
 from project.core import clock
@@ -85,12 +83,14 @@ def reconcile(since: str) -> None:
 
 def _reconcile(window: timedelta) -> None:
     end = clock.now()
-    try:
-        report = matching.reconcile(provider_named(DEFAULT_PROVIDER), end - window, end)
-    except BooksUnreadable as error:
-        raise click.ClickException(f"The provider's books could not be read: {error}") from error
+    report, unread = matching.reconcile_all(end - window, end)
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(report.cases.items()))
     click.echo(f"{report.read} payments read; cases: {found or 'none'}.")
+    if report.failed:
+        click.echo(f"{report.failed} could not be compared; the log says why.", err=True)
+    if unread:
+        why = "; ".join(f"{name}: {reason}" for name, reason in unread.items())
+        raise click.ClickException(f"The provider's books could not be read: {why}")
 
 
 def _count(table: Any) -> int:

@@ -177,6 +177,13 @@ class Payment(Claimable, Model):
         Index("ix_payments_customer", "customer_id", "created_at"),
         Index("ix_payments_subscription", "subscription_id"),
         Index("ix_payments_created", "created_at"),
+        # Reconciliation asks every few minutes what was paid lately.
+        Index(
+            "ix_payments_paid",
+            "provider",
+            "settled_at",
+            postgresql_where=text("state = 'succeeded'"),
+        ),
     )
 
 
@@ -201,7 +208,8 @@ class ReconciliationCase(Model):
         CheckConstraint("state IN ('open', 'resolved')", name="state"),
         CheckConstraint(
             "kind IN ('paid_there_pending_here', 'paid_there_missing_here',"
-            " 'paid_here_unknown_there', 'amount_differs')",
+            " 'paid_here_unknown_there', 'paid_here_unpaid_there', 'amount_differs',"
+            " 'unreadable_there')",
             name="kind",
         ),
         Index(

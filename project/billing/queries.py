@@ -15,6 +15,7 @@ from project.extensions import db
 
 subscriptions: Table = Subscription.__table__  # type: ignore[assignment]
 payments: Table = Payment.__table__  # type: ignore[assignment]
+packages: Table = Package.__table__  # type: ignore[assignment]
 
 EXPIRED_AFTER = timedelta(days=3)
 
@@ -41,9 +42,15 @@ def has_pending_payment(subscription_id: Any) -> ColumnElement[bool]:
     )
 
 
-def is_charge_left_over() -> bool:
-    """Tell whether a charge was begun and not ended, by a worker that died or a lost answer."""
-    left_over = and_(is_due(subscriptions, clock.now()), has_pending_payment(subscriptions.c.id))
+def is_charge_left_over(last_run_at: datetime) -> bool:
+    """Tell whether a charge was begun and not ended, or was due at the last run and not begun.
+
+    Workers die, answers are lost, and so is a wake-up when Redis is emptied.
+    """
+    left_over = and_(
+        is_due(subscriptions, clock.now()),
+        or_(subscriptions.c.due_at <= last_run_at, has_pending_payment(subscriptions.c.id)),
+    )
     return bool(db.session.scalar(select(exists().where(left_over))))
 
 
@@ -93,17 +100,16 @@ def current_subscription(customer_id: int) -> Subscription | None:
     ).one_or_none()
 
 
-def current_subscription_with_package(customer_id: int) -> tuple[Subscription, Package] | None:
-    """Return the customer's newest subscription and its package, read at once."""
-    row = db.session.execute(
-        select(Subscription, Package)
-        .join(Package, Package.id == Subscription.package_id)
-        .where(Subscription.customer_id == customer_id)
-        .order_by(Subscription.state == str(SubscriptionState.EXPIRED), Subscription.id.desc())
+def current_subscription_of(customer_id: ColumnElement[Any]) -> Select[Any]:
+    """Select the newest subscription of a customer named by a column: the running one, if any."""
+    return (
+        select(subscriptions)
+        .where(subscriptions.c.customer_id == customer_id)
+        .order_by(
+            subscriptions.c.state == str(SubscriptionState.EXPIRED), subscriptions.c.id.desc()
+        )
         .limit(1)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    return None if row is None else (row.Subscription, row.Package)
+    )
 
 
 def subscription_by_id(subscription_id: int) -> Subscription | None:

@@ -49,7 +49,9 @@ class CaseKind(StrEnum):
     PAID_THERE_PENDING_HERE = "paid_there_pending_here"
     PAID_THERE_MISSING_HERE = "paid_there_missing_here"
     PAID_HERE_UNKNOWN_THERE = "paid_here_unknown_there"
+    PAID_HERE_UNPAID_THERE = "paid_here_unpaid_there"
     AMOUNT_DIFFERS = "amount_differs"
+    UNREADABLE_THERE = "unreadable_there"
 
 
 _SUBSCRIPTION_MOVES = {

@@ -18,6 +18,11 @@ class CompanyState(StrEnum):
     PASSIVE = "passive"
 
 
+def status_of(state: str) -> int:
+    """Return 1 for the state of an active company, 0 for any other."""
+    return int(state == CompanyState.ACTIVE)
+
+
 class Company(Model):
     """A shop; what it owes and pays is its customer's."""
 
@@ -46,7 +51,7 @@ class Company(Model):
     @property
     def status(self) -> int:
         """Return 1 for an active company, 0 for any other."""
-        return int(self.state == CompanyState.ACTIVE)
+        return status_of(self.state)
 
 
 class CompanyToken(Model):

@@ -20,13 +20,14 @@ from project.companies.schemas import (
     CompanyQuerySchema,
     CompanyRegisterSchema,
     CompanySchema,
+    CompanySecretSchema,
     LoggedInSchema,
     LoginSchema,
     PackageAssignSchema,
 )
 from project.config import get_settings
-from project.core.api import Blueprint
-from project.core.auth import Scope, bearer_token, operator, public
+from project.core.api import Blueprint, described_by
+from project.core.auth import Credential, Scope, bearer_token, operator, public, requires
 from project.core.errors import BadRequest, NotFound
 from project.core.http_client import check_endpoint
 from project.core.idempotency import idempotent
@@ -213,10 +214,23 @@ def _meant(body: dict[str, Any]) -> int:
     return found
 
 
+@blueprint.post("/secret")
+@company_or_operator(Scope.WRITE)
+@idempotent
+@blueprint.arguments(CompanyOnlySchema)
+@blueprint.response(201, data_schema(CompanySecretSchema))
+@blueprint.alt_response(404, description="There is no such company, or it has no callback URL.")
+def rotate_secret(body: dict[str, Any]) -> dict[str, Any]:
+    """Make a new signing secret; the old one signs along for 24 hours."""
+    company_id = _meant(body)
+    secret = service.rotate_secret(company_id)
+    return {"status": "success", "data": {"id": company_id, "callback_secret": secret}}
+
+
 @blueprint.route("/check", methods=["GET", "POST"])
-@company
-@blueprint.response(200, CompanyCheckSchema)
+@requires(Credential.COMPANY)
+@described_by(blueprint.response(200, CompanyCheckSchema))
+@own_transactions
 def check() -> dict[str, Any]:
     """Show the company and its package."""
-    shown = packages.check(g.company.customer_id)
-    return {"status": "success", "company": g.company, **shown}
+    return packages.check(bearer_token())

@@ -118,6 +118,13 @@ class CompanyChangedSchema(Schema):
     callback_secret = fields.String()
 
 
+class CompanySecretSchema(Schema):
+    """A company's new signing secret, shown this once."""
+
+    id = fields.Integer(required=True)
+    callback_secret = fields.String(required=True)
+
+
 class CompanyQuerySchema(PageSchema):
     """Which companies to list."""
 

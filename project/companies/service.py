@@ -114,8 +114,24 @@ def authenticate_company(token: str) -> Company:
         .where(CompanyToken.token_hash == token_hash(token), CompanyToken.expires_at > clock.now())
     ).one_or_none()
     if company is None:
-        raise Unauthorized("This token is not known or has ended. Log in again.")
+        raise unknown_token()
     return company
+
+
+def unknown_token() -> Unauthorized:
+    """Return the answer to a token that is not in force."""
+    return Unauthorized("This token is not known or has ended. Log in again.")
+
+
+def rotate_secret(company_id: int) -> str:
+    """Give the company a new signing secret and return it; the old one signs along for 24 hours.
+
+    Raises NotFound for a company that has no callback URL.
+    """
+    company = _locked_company(company_id)
+    if company.endpoint_id is None:
+        raise NotFound("There is no callback URL. Set one with PATCH /api/companies/me.")
+    return callbacks.rotate_secret(company.endpoint_id)
 
 
 def change_company(

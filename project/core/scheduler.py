@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from croniter import croniter
@@ -27,6 +27,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"rq_scheduler\
 
 ID_PREFIX = "periodic-"
 TICK_SECONDS = 5
+ONE_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Periodic:
     def run(self) -> None:
         """Run the job here."""
         import_attribute(self.job)()
+
+
+def last_time(cron: str, now: datetime) -> datetime:
+    """Return the last moment, now or earlier, at which something of this cron was to run."""
+    found: datetime = croniter(cron, now.astimezone(UTC) + ONE_SECOND).get_prev(datetime)
+    return found
 
 
 class AppScheduler(Scheduler):  # type: ignore[misc]

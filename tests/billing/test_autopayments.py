@@ -314,7 +314,7 @@ def test_an_ended_subscription_is_paid_back_in_from_now(
 
 
 def test_what_is_unpaid_for_three_days_expires(desk: Desk, clock: Clock, told: Told) -> None:
-    package = desk.package(retry_attempts=9)
+    package = desk.package(retry_attempts=9, retry_interval_seconds=21_600)
     subs = [desk.subscription(*[REFUSED] * 9, package_id=package) for _ in range(3)]
     untouched = desk.subscription()
     clock.set_to(at("2027-02-15"))

@@ -271,3 +271,35 @@ def test_a_passive_shop_pays_before_it_takes_another_package(
 
     given = operator.post("/api/companies/packages", json=body | {"company_id": passive.id})
     assert given.status_code == 201, "an operator may give what they like"
+
+
+def test_a_first_period_is_given_once(
+    shop: Shop, new_package: NewPackage, operator: FlaskClient, clock: Clock, run: Run
+) -> None:
+    package_id = new_package()
+    shop.take(package_id)
+    shop.call("POST", "/packages/cancel", json={})
+    clock.set_to(END)
+    run("expire-subscriptions-run", "--inline")
+
+    for wanted in (package_id, new_package()):
+        problem = assert_problem(shop.call("POST", "/packages", json={"package_id": wanted}), 409)
+        assert "pay" in problem["detail"].lower()
+
+    assert shop.pay().status_code == 200
+    check = shop.get("/check")
+    assert (check["state"], day(check["start_date"])) == ("active", END.date())
+
+
+def test_an_operator_may_give_another_first_period(
+    shop: Shop, new_package: NewPackage, operator: FlaskClient, clock: Clock, run: Run
+) -> None:
+    package_id = new_package()
+    shop.take(package_id)
+    shop.call("POST", "/packages/cancel", json={})
+    clock.set_to(END)
+    run("expire-subscriptions-run", "--inline")
+
+    body = {"company_id": shop.id, "package_id": package_id}
+    assert operator.post("/api/companies/packages", json=body).status_code == 201
+    assert shop.get("/check")["state"] == "active"

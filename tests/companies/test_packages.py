@@ -152,3 +152,25 @@ def test_only_operators_make_and_change_packages(
 
     assert_problem(client.post(PATH, json={"name": "Monthly", "price": 1}), 401)
     assert_problem(client.patch(f"{PATH}/{package_id}", json={"price": 1}), 401)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "interval"), [(4, 86_400), (3, 129_600), (100, 3600), (2, 90 * 86_400)]
+)
+def test_tries_must_come_before_the_expiry(
+    operator: FlaskClient, new_package: NewPackage, attempts: int, interval: int
+) -> None:
+    tries = {"retry_attempts": attempts, "retry_interval_seconds": interval}
+    made = operator.post("/api/packages", json={"name": "Too long", "price": 1000, **tries})
+    assert_problem(made, 400, "retry_attempts")
+
+    package_id = new_package()
+    changed = operator.patch(f"/api/packages/{package_id}", json=tries)
+    assert_problem(changed, 400, "retry_attempts")
+    [kept] = operator.get("/api/packages").get_json()["data"]
+    assert (kept["retry_attempts"], kept["retry_interval_seconds"]) == (3, 86_400)
+
+
+def test_many_tries_soon_after_each_other_are_fine(new_package: NewPackage) -> None:
+    assert new_package(retry_attempts=72, retry_interval_seconds=3600)
+    assert new_package(retry_attempts=1, retry_interval_seconds=90 * 86_400)

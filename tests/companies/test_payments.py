@@ -248,6 +248,21 @@ class TestPurchase:
         assert_problem(operator.post("/api/payments", json=body | changes), status, field)
         assert operator.get("/api/payments").get_json()["data"] == []
 
+    def test_what_the_provider_does_not_take_is_a_problem_and_is_kept(
+        self, operator: FlaskClient, new_package: NewPackage, simulator: SimulatorClient
+    ) -> None:
+        simulator.add_fault("/yookassa/v3/payments", status=400, times=1)
+        body = {"customer": "shopper", "package_id": new_package(), "return_url": RETURN_URL}
+
+        problem = assert_problem(operator.post("/api/payments", json=body), 402, "payment_id")
+
+        [payment] = operator.get("/api/payments").get_json()["data"]
+        assert problem["errors"]["payment_id"] == [payment["id"]]
+        assert (payment["state"], "400" in payment["reason"]) == ("canceled", True)
+        shown = operator.get(f"/api/payments/{payment['id']}")
+        assert shown.get_json()["data"]["state"] == "canceled"
+        assert operator.post("/api/payments", json=body).status_code == 201
+
     def test_an_inactive_package_is_not_sold(
         self, operator: FlaskClient, new_package: NewPackage
     ) -> None:

@@ -1,6 +1,8 @@
 """Customers: one row per kind and reference, whoever names them first."""
 
-from sqlalchemy import select
+from collections.abc import Iterable
+
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Customer
@@ -43,6 +45,16 @@ def existing_customer(customer_id: int | None) -> Customer:
     if customer is None:
         raise NotFound(f"There is no customer {customer_id}.")
     return customer
+
+
+def known_customers(written: Iterable[str]) -> dict[str, Customer]:
+    """Return the customers that are there of those written as `kind:reference`."""
+    parted = {name: tuple(name.split(":", 1)) for name in written if ":" in name}
+    found = db.session.scalars(
+        select(Customer).where(tuple_(Customer.kind, Customer.reference).in_(parted.values()))
+    )
+    by_parts = {(customer.kind, customer.reference): customer for customer in found}
+    return {name: by_parts[parts] for name, parts in parted.items() if parts in by_parts}
 
 
 def customer_named(written: str) -> Customer:

@@ -1,12 +1,14 @@
 """Packages: what can be subscribed to, changed by operators."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 
 from project.billing.models import Package
+from project.billing.queries import EXPIRED_AFTER
 from project.core import clock
 from project.core.errors import BadRequest, Conflict, NotFound
 from project.extensions import db
@@ -15,8 +17,12 @@ ACTIVE = "active"
 
 
 def create_package(values: Mapping[str, Any]) -> Package:
-    """Make a package. Raises Conflict for a name that is taken."""
+    """Make a package.
+
+    Raises Conflict for a name that is taken, BadRequest for tries that do not fit.
+    """
     package = Package(**values, created_at=clock.now())
+    _require_time_for_retries(package)
     db.session.add(package)
     _flush(package.name)
     return package
@@ -25,13 +31,26 @@ def create_package(values: Mapping[str, Any]) -> Package:
 def change_package(package_id: int, values: Mapping[str, Any]) -> Package:
     """Change a package; a new price or period counts from each subscription's next period on.
 
-    Raises NotFound, and Conflict for a name that is taken.
+    Raises NotFound, Conflict for a name that is taken, BadRequest for tries that do not fit.
     """
     package = existing_package(package_id)
     for name, value in values.items():
         setattr(package, name, value)
+    _require_time_for_retries(package)
     _flush(package.name)
     return package
+
+
+def _require_time_for_retries(package: Package) -> None:
+    """Raise BadRequest if a subscription would expire before its last try."""
+    last_try = timedelta(seconds=(package.retry_attempts - 1) * package.retry_interval_seconds)
+    if last_try >= EXPIRED_AFTER:
+        hours = EXPIRED_AFTER // timedelta(hours=1)
+        raise BadRequest(
+            f"A subscription expires {hours} hours after its period's end, before the last try "
+            f"would come. (retry_attempts - 1) * retry_interval_seconds must be less.",
+            {"retry_attempts": ["Too many for this interval."]},
+        )
 
 
 def _flush(name: str) -> None:

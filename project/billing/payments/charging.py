@@ -78,9 +78,10 @@ class Autopayment:
 
     def record(self, results: Sequence[tuple[Attempt, Word]]) -> None:
         """Record the provider's word and give the subscriptions back."""
-        settlement.settle([(attempt.payment.id, word) for attempt, word in results])
-        _look_again_later([attempt for attempt, _ in results])
-        _release([attempt for attempt, _ in results])
+        held = {attempt.payment.subscription_id or 0: attempt.claim_id for attempt, _ in results}
+        given_back = settlement.settle([(one.payment.id, word) for one, word in results], held)
+        _look_again_later([attempt for attempt, word in results if not _is_paid(attempt, word)])
+        _release([one for one, _ in results if one.payment.subscription_id not in given_back])
 
     def is_anything_due(self) -> bool:
         """Tell whether a subscription is due that nobody works on."""
@@ -237,6 +238,17 @@ def _charge(attempt: Attempt) -> Charge:
             "customer": attempt.customer_reference,
             "package_id": str(payment.package_id),
         },
+    )
+
+
+def _is_paid(attempt: Attempt, word: Word) -> bool:
+    """Tell whether the word surely leaves nothing pending, as nearly always."""
+    payment = attempt.payment
+    return (
+        attempt.is_first
+        and isinstance(word, ProviderPayment)
+        and word.status is ProviderStatus.SUCCEEDED
+        and (word.amount, word.currency) == (payment.amount, payment.currency)
     )
 
 

@@ -9,15 +9,23 @@ from sqlalchemy import Row, Select, func, select, update
 
 from project.billing import queries
 from project.billing.models import Payment
+from project.billing.payments.charging import CHARGES_DUE, KEY_LIVES_FOR
 from project.billing.payments.settlement import Word, settle
-from project.billing.providers.base import ProviderPayment, ProviderStatus, Unknown
+from project.billing.providers.base import (
+    NeverMade,
+    NotThere,
+    ProviderPayment,
+    ProviderStatus,
+    Unknown,
+)
 from project.billing.providers.registry import provider_named
-from project.billing.reconciliation import books, cases
-from project.billing.states import CaseKind, PaymentState
+from project.billing.reconciliation import cases
+from project.billing.reconciliation.books import BookSearch
+from project.billing.states import PaymentState
 from project.config import get_settings
 from project.core import clock
 from project.core.claims import RELEASED, claim, due, is_free, lease_for
-from project.core.queues import QueueName, Wakeup
+from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
 
 INQUIRIES_DUE = Wakeup(
@@ -28,6 +36,10 @@ EXPIRIES_DUE = Wakeup(
 )
 COUNT_AT_MOST = 10_000_000
 SEARCHED_AROUND = timedelta(hours=1)
+# When this old, a payment is sent no more and nothing that was sent is still on its way.
+SENT_BEFORE = KEY_LIVES_FOR + timedelta(minutes=30)
+NOT_FOUND = "not in the provider's books around its time"
+NEVER_MADE = "not in the provider's books: the request never reached it"
 
 
 class PendingInquiry:
@@ -39,6 +51,7 @@ class PendingInquiry:
         settings = get_settings()
         self.capacity = settings.provider_concurrency
         self.armful = settings.provider_concurrency
+        self._search = BookSearch()
 
     def claim(self, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
         """Claim pending payments that have waited the longest for an answer."""
@@ -64,24 +77,39 @@ class PendingInquiry:
         provider = provider_named(payment.provider)
         if payment.external_id is not None:
             return await provider.get(payment.external_id)
-        found = await books.find_by_payment_id(
+        is_over = _is_sent_no_more(payment)
+        if not provider.has_listing:
+            word = await provider.get(str(payment.id))
+            return NeverMade(NEVER_MADE) if is_over and isinstance(word, NotThere) else word
+        searched_until = SENT_BEFORE if is_over else timedelta()
+        found = await self._search.find(
             provider,
             payment.id,
             payment.created_at - SEARCHED_AROUND,
-            payment.created_at + SEARCHED_AROUND,
+            payment.created_at + searched_until + SEARCHED_AROUND,
         )
-        return found or Unknown("not in the provider's books around its time")
+        return found or (NeverMade(NEVER_MADE) if is_over else Unknown(NOT_FOUND))
 
     def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
-        """Settle what is decided; one found paid is a case that is resolved by it."""
+        """Settle what is decided; one found paid is a case that is resolved by it.
+
+        What never reached the provider is charged anew: by tomorrow's run it might have expired.
+        """
         for payment, word in results:
             if isinstance(word, ProviderPayment) and word.status is ProviderStatus.SUCCEEDED:
                 _note_case(payment.id, word)
         settle([(payment.id, word) for payment, word in results])
+        if any(isinstance(word, NeverMade) for _, word in results):
+            wake(CHARGES_DUE)
 
     def is_anything_due(self) -> bool:
         """Tell whether a pending payment is to be asked after."""
         return queries.is_inquiry_due()
+
+
+def _is_sent_no_more(payment: Row[*tuple[Any, ...]]) -> bool:
+    """Tell whether a payment is so old that no worker sends it again (see `is_key_alive`)."""
+    return bool(clock.now() - payment.created_at > SENT_BEFORE)
 
 
 def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
@@ -89,13 +117,7 @@ def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
     if payment is not None and payment.state == PaymentState.PENDING:
         amounts_agree = (payment.amount, payment.currency) == (word.amount, word.currency)
         if amounts_agree:
-            cases.open_case(
-                CaseKind.PAID_THERE_PENDING_HERE,
-                payment,
-                word,
-                "recorded as paid",
-                is_resolved=True,
-            )
+            cases.note_repair(payment, word)
 
 
 class ExpiringInquiry(PendingInquiry):
@@ -136,7 +158,7 @@ class ExpiringInquiry(PendingInquiry):
         unanswered = [
             payment.id
             for payment, word in results
-            if not (isinstance(word, Unknown) and not word.reason.startswith("not in"))
+            if not isinstance(word, Unknown) or word.reason == NOT_FOUND
         ]
         db.session.execute(
             update(queries.payments)

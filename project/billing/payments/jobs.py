@@ -2,21 +2,16 @@
 
 from datetime import timedelta
 
-import structlog
-
 from project.billing import queries
 from project.billing.payments.charging import CHARGES_DUE, Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
-from project.billing.providers.registry import DEFAULT_PROVIDER, provider_named
 from project.billing.reconciliation import matching
-from project.billing.reconciliation.books import BooksUnreadable
 from project.billing.subscriptions.service import expire_some
 from project.config import get_settings
 from project.core import clock, pump
 from project.core.queues import wake
+from project.core.scheduler import last_time
 from project.core.transaction import transaction
-
-log = structlog.get_logger()
 
 
 def charge_due() -> int:
@@ -43,11 +38,12 @@ def expire_payments() -> int:
 def match_pending() -> int:
     """Ask after pending payments and return how many were recorded.
 
-    Charges that a dead worker has left are taken up too: their next run is a day away.
+    Charges that the last run has left are taken up too: the next one is a day away.
     """
     asked = pump.run_in_worker(PendingInquiry())
+    last_run_at = last_time(get_settings().autopayments_cron, clock.now())
     with transaction():
-        if queries.is_charge_left_over():
+        if queries.is_charge_left_over(last_run_at):
             wake(CHARGES_DUE)
     return asked
 
@@ -56,9 +52,5 @@ def match_successful() -> int:
     """Record what succeeded at the provider lately and is missing here; return the cases."""
     end = clock.now()
     start = end - timedelta(seconds=get_settings().reconcile_window_seconds)
-    try:
-        report = matching.reconcile(provider_named(DEFAULT_PROVIDER), start, end)
-    except BooksUnreadable as error:
-        log.warning("reconciliation.interrupted", reason=str(error))
-        return 0
+    report, _ = matching.reconcile_all(start, end)
     return report.cases.total()

@@ -16,8 +16,10 @@ from project.billing.payments.schemas import (
     PurchaseBeginSchema,
     PurchaseBegunSchema,
 )
+from project.billing.states import PaymentState
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator, public
+from project.core.errors import PaymentRequired
 from project.core.idempotency import idempotent
 from project.core.input import read_body
 from project.core.network_guard import check_url
@@ -44,6 +46,7 @@ def list_payments(query: dict[str, Any]) -> dict[str, Any]:
 @idempotent
 @blueprint.arguments(PurchaseBeginSchema)
 @blueprint.response(201, PurchaseBegunSchema)
+@blueprint.alt_response(402, description="The provider did not take it.")
 @blueprint.alt_response(404, description="There is no such package.")
 @own_transactions
 def begin_purchase(body: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +56,11 @@ def begin_purchase(body: dict[str, Any]) -> dict[str, Any]:
         customer = customer_named(body["customer"])
         attempt = service.begin_purchase(customer, body["package_id"], body["return_url"])
     payment = service.draw_now(attempt)
+    if payment.state == PaymentState.CANCELED:
+        raise PaymentRequired(
+            f"The provider did not take the payment {payment.id}: {payment.reason}.",
+            {"payment_id": [str(payment.id)]},
+        )
     return {
         "status": "success",
         "payment_id": payment.id,

@@ -4,9 +4,10 @@ Charging, webhooks, inquiries and reconciliation all come here. A payment's row 
 final stays final, and the subscription, the signals and the case are part of the same transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 import structlog
@@ -16,11 +17,13 @@ from project.billing import signals
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.providers.base import (
+    NeverMade,
     NotThere,
     ProviderPayment,
     ProviderStatus,
     Rejected,
     Unknown,
+    Unreadable,
 )
 from project.billing.reconciliation import cases
 from project.billing.signals import SettledPayment, SubscriptionChange
@@ -43,8 +46,9 @@ MAX_INQUIRY_SECONDS = 3600
 NOT_TAKEN_RETRY = timedelta(hours=1)
 REASON_LENGTH = 500
 NO_PAYMENT_METHOD = "no_payment_method"
+NOTHING_HELD: Mapping[int, UUID] = MappingProxyType({})
 
-Word = ProviderPayment | Rejected | Unknown | NotThere
+Word = ProviderPayment | Rejected | Unknown | NotThere | NeverMade
 
 
 @dataclass
@@ -55,14 +59,16 @@ class _Told:
     settled: list[SettledPayment]
 
 
-def settle(words: Sequence[tuple[UUID, Word]]) -> None:
+def settle(words: Sequence[tuple[UUID, Word]], held: Mapping[int, UUID] = NOTHING_HELD) -> set[int]:
     """Record the provider's word on each payment; saying it again changes nothing.
 
-    Part of the caller's transaction. Rows are locked in the order of their ids, payments before
-    subscriptions, so that two callers wait for each other and never deadlock.
+    Subscriptions that the caller has claimed (`held`: id to claim_id) are given back by the same
+    write, where the claim still stands; their ids are returned. Part of the caller's transaction.
+    Rows are locked in the order of their ids, payments before subscriptions, so that two callers
+    wait for each other and never deadlock.
     """
     if not words:
-        return
+        return set()
     payments = _locked_payments(payment_id for payment_id, _ in words)
     subscriptions = _locked_subscriptions(payments.values())
     packages = _packages(payments.values(), subscriptions.values())
@@ -72,11 +78,22 @@ def settle(words: Sequence[tuple[UUID, Word]]) -> None:
         payment = payments[payment_id]
         subscription = subscriptions.get(payment.subscription_id or 0)
         _hear(payment, subscription, packages[payment.package_id], word, now, told)
+    given_back = _give_back(subscriptions.values(), held)
     db.session.flush()
     if told.settled:
         signals.payment_settled.send(happened=told.settled)
     if told.changes:
         signals.subscription_changed.send(happened=told.changes)
+    return given_back
+
+
+def _give_back(subscriptions: Iterable[Subscription], held: Mapping[int, UUID]) -> set[int]:
+    given_back = set()
+    for subscription in subscriptions:
+        if subscription.claim_id is not None and held.get(subscription.id) == subscription.claim_id:
+            subscription.claim_id = subscription.claimed_until = None
+            given_back.add(subscription.id)
+    return given_back
 
 
 def _locked_payments(payment_ids: Iterable[UUID]) -> dict[UUID, Payment]:
@@ -124,6 +141,11 @@ def _hear(
             _hear_of_payment(payment, subscription, package, word, now, told)
         case Rejected(reason):
             _not_taken(payment, subscription, reason, now, told)
+        case NeverMade(reason):
+            _never_made(payment, subscription, reason, now)
+        case Unreadable(reason):
+            cases.open_unreadable(word, payment.provider, payment)
+            _still_pending(payment, now, reason)
         case Unknown(reason):
             _still_pending(payment, now, reason)
         case NotThere():
@@ -140,14 +162,14 @@ def _hear_of_payment(
 ) -> None:
     payment.external_id = payment.external_id or word.external_id
     payment.confirmation_url = payment.confirmation_url or word.confirmation_url
+    kind = cases.difference(payment, word)
+    if kind is not None:
+        cases.open_case(kind, payment, word, cases.LEFT_OPEN[kind])
     if payment.external_id != word.external_id:
-        cases.open_case(CaseKind.PAID_THERE_MISSING_HERE, payment, word, cases.SECOND_PAYMENT)
         return
-    if word.status is ProviderStatus.SUCCEEDED:
-        if (word.amount, word.currency) != (payment.amount, payment.currency):
-            cases.open_case(CaseKind.AMOUNT_DIFFERS, payment, word, "left for people to decide")
-            _still_pending(payment, now, "the provider names another amount")
-            return
+    if kind is CaseKind.AMOUNT_DIFFERS:
+        _still_pending(payment, now, "the provider names another amount")
+    elif word.status is ProviderStatus.SUCCEEDED:
         _succeed(payment, subscription, package, word, now, told)
     elif word.status is ProviderStatus.CANCELED:
         _refused(payment, subscription, package, word.reason, now, told, is_hard=word.is_hard)
@@ -326,6 +348,21 @@ def _not_taken(
     if subscription is not None and subscription.due_at is not None:
         subscription.due_at = now + NOT_TAKEN_RETRY
     told.settled.append(_settled(payment, now, is_final=False))
+
+
+def _never_made(
+    payment: Payment, subscription: Subscription | None, reason: str, now: datetime
+) -> None:
+    """End a payment that never reached the provider, so that its period is charged anew.
+
+    Nobody is told: the customer was neither charged nor refused.
+    """
+    if payment.external_id is not None or payment.state != PaymentState.PENDING:
+        return
+    _move(payment, PaymentState.EXPIRED, now, reason)
+    log.warning("payment.never_made", payment=str(payment.id))
+    if subscription is not None and subscription.due_at is not None:
+        subscription.due_at = now
 
 
 def _settled(payment: Payment, now: datetime, *, is_final: bool) -> SettledPayment:

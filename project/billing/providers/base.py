@@ -58,6 +58,24 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class Unreadable(Unknown):
+    """A payment of the provider that cannot be read, as it was `said`; nothing in it is guessed.
+
+    `external_id` is there if at least that could be read.
+    """
+
+    external_id: str | None
+    said: str
+
+
+@dataclass(frozen=True)
+class NeverMade:
+    """The provider's books, read in full, have no such payment, and nobody can make it any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Rejected:
     """The provider did not take the request: no payment came of it."""
 
@@ -74,14 +92,19 @@ class Page:
     """Some payments, and where the next ones are; without a cursor they were the last."""
 
     items: Sequence[ProviderPayment]
-    unreadable: Sequence[str]
+    unreadable: Sequence[Unreadable]
     next_cursor: str | None
 
 
 class PaymentProvider(Protocol):
-    """A place that draws money. Outside trouble is an answer; nothing is raised for it."""
+    """A place that draws money. Outside trouble is an answer; nothing is raised for it.
+
+    A provider that cannot list its payments sets `has_listing` to False: it is never compared as
+    a whole, its `page` is never asked for, and `get` takes our payment's id for its own.
+    """
 
     name: str
+    has_listing: bool = True
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Draw money; the same payment_id again is the same payment."""

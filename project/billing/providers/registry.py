@@ -18,6 +18,12 @@ def provider_named(name: str) -> PaymentProvider:
     return _providers(get_settings())[name]
 
 
+def listing_providers() -> list[PaymentProvider]:
+    """Return the providers whose books can be read and compared with ours."""
+    known = {**_providers(get_settings()), **_replaced}
+    return [provider for provider in known.values() if provider.has_listing]
+
+
 def register_provider(provider: PaymentProvider) -> None:
     """Add a provider, or put one in the place of another."""
     _replaced[provider.name] = provider

@@ -23,6 +23,7 @@ from project.billing.providers.base import (
     ProviderStatus,
     Rejected,
     Unknown,
+    Unreadable,
 )
 from project.core import http_client
 from project.core.http_client import Answer, Request
@@ -30,6 +31,9 @@ from project.core.money import from_decimal_text, to_decimal_text
 
 PAGE_SIZE = 100
 MAX_ANSWER_BYTES = 4_000_000
+MAX_ID_LENGTH = 64
+MAX_REASON_LENGTH = 500
+MAX_EVIDENCE_LENGTH = 4000
 OK = 200
 NOT_FOUND = 404
 # Answers that say that nothing was done. 429 and 5xx may come after the work.
@@ -167,13 +171,13 @@ def _page(items: list[Any], next_cursor: Any) -> Page:
     read = [read_payment(item) for item in items]
     return Page(
         [payment for payment in read if isinstance(payment, ProviderPayment)],
-        [payment.reason for payment in read if isinstance(payment, Unknown)],
+        [payment for payment in read if isinstance(payment, Unreadable)],
         next_cursor if isinstance(next_cursor, str) and next_cursor else None,
     )
 
 
-def read_payment(said: Any) -> ProviderPayment | Unknown:
-    """Read a payment object; what cannot be read is Unknown, never guessed."""
+def read_payment(said: Any) -> ProviderPayment | Unreadable:
+    """Read a payment object; what cannot be read is Unreadable, never guessed."""
     try:
         payment = PaymentResponse(said)
         method = payment.payment_method
@@ -192,7 +196,18 @@ def read_payment(said: Any) -> ProviderPayment | Unknown:
             confirmation_url=getattr(payment.confirmation, "confirmation_url", None),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        return Unknown(f"a payment that cannot be read ({type(error).__name__}: {error})"[:500])
+        return _unreadable(said, error)
+
+
+def _unreadable(said: Any, error: Exception) -> Unreadable:
+    external_id = said.get("id") if isinstance(said, Mapping) else None
+    is_id = isinstance(external_id, str) and 0 < len(external_id) <= MAX_ID_LENGTH
+    reason = f"a payment that cannot be read ({type(error).__name__}: {error})"
+    return Unreadable(
+        _kept(reason[:MAX_REASON_LENGTH]),
+        _kept(external_id) if is_id else None,
+        _kept(json.dumps(said, ensure_ascii=True)[:MAX_EVIDENCE_LENGTH]),
+    )
 
 
 def _text(value: Any) -> str:

@@ -1,59 +1,134 @@
 """Cases: each difference once, with its evidence and what was done about it."""
 
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, Table, select, update
 
 from project.billing.models import Payment, ReconciliationCase
-from project.billing.providers.base import ProviderPayment
-from project.billing.states import CaseKind
-from project.core import clock
+from project.billing.providers.base import ProviderPayment, ProviderStatus, Unreadable
+from project.billing.states import CaseKind, PaymentState
+from project.core import bulk, clock
 from project.core.errors import NotFound
 from project.core.money import to_decimal_text
 from project.extensions import db
 
 OPEN = "open"
 RESOLVED = "resolved"
-SECOND_PAYMENT = "a second payment there: left for people to decide"
+TO_PEOPLE = "left for people to decide"
+LEFT_OPEN = {
+    CaseKind.PAID_THERE_MISSING_HERE: f"a second payment there: {TO_PEOPLE}",
+    CaseKind.PAID_THERE_PENDING_HERE: f"refused here, paid there: {TO_PEOPLE}",
+    CaseKind.PAID_HERE_UNPAID_THERE: f"paid here, not paid there: {TO_PEOPLE}",
+    CaseKind.PAID_HERE_UNKNOWN_THERE: TO_PEOPLE,
+    CaseKind.AMOUNT_DIFFERS: TO_PEOPLE,
+    CaseKind.UNREADABLE_THERE: TO_PEOPLE,
+}
+"""What is written into a case that nothing can repair, by its kind."""
+DIGEST_LENGTH = 32
 
 
-def open_case(
+def difference(payment: Payment, word: ProviderPayment) -> CaseKind | None:
+    """Return how the provider's word contradicts a payment of ours, if nothing may repair it.
+
+    What is pending on either side contradicts nothing: here it waits for the provider's word, and
+    there it may be an answer that is older than what was recorded since.
+    """
+    is_paid_there = word.status is ProviderStatus.SUCCEEDED
+    if payment.external_id not in (None, word.external_id):
+        return CaseKind.PAID_THERE_MISSING_HERE if is_paid_there else None
+    if not is_paid_there:
+        is_refused_there = word.status is ProviderStatus.CANCELED
+        contradicts = is_refused_there and payment.state == PaymentState.SUCCEEDED
+        return CaseKind.PAID_HERE_UNPAID_THERE if contradicts else None
+    if (payment.amount, payment.currency) != (word.amount, word.currency):
+        return CaseKind.AMOUNT_DIFFERS
+    if payment.state == PaymentState.CANCELED:
+        return CaseKind.PAID_THERE_PENDING_HERE
+    return None
+
+
+@dataclass(frozen=True)
+class NewCase:
+    """A difference to be written down, with a payment of ours, one of theirs, or both."""
+
+    kind: CaseKind
+    provider: str
+    payment: Payment | None
+    word: ProviderPayment | None
+    action: str
+    is_resolved: bool = False
+
+
+def open_case(kind: CaseKind, payment: Payment, word: ProviderPayment | None, action: str) -> None:
+    """Write an open case of a payment of ours down."""
+    open_cases([NewCase(kind, payment.provider, payment, word, action)])
+
+
+def note_repair(payment: Payment, word: ProviderPayment) -> None:
+    """Write down that a payment was found paid that is pending here, and is recorded as paid."""
+    kind, action = CaseKind.PAID_THERE_PENDING_HERE, "recorded as paid"
+    open_cases([NewCase(kind, payment.provider, payment, word, action, is_resolved=True)])
+
+
+def open_cases(new: Sequence[NewCase]) -> None:
+    """Write cases down; the same difference seen again is the same case."""
+    _write(
+        [
+            _row(
+                case.kind,
+                case.provider,
+                case.word.external_id if case.word is not None else None,
+                case.payment,
+                _theirs(case.word),
+                case.action,
+                is_resolved=case.is_resolved,
+            )
+            for case in new
+        ]
+    )
+
+
+def open_unreadable(word: Unreadable, provider: str, payment: Payment | None = None) -> None:
+    """Write down a payment of the provider that cannot be read, as it was said."""
+    # Without an id of its own, what was said is what makes it the same case.
+    digest = hashlib.sha256(word.said.encode()).hexdigest()[:DIGEST_LENGTH]
+    external_id = word.external_id or f"unreadable-{digest}"
+    there = {"said": word.said, "reason": word.reason}
+    kind = CaseKind.UNREADABLE_THERE
+    _write([_row(kind, provider, external_id, payment, there, LEFT_OPEN[kind])])
+
+
+def _row(
     kind: CaseKind,
+    provider: str,
+    external_id: str | None,
     payment: Payment | None,
-    word: ProviderPayment | None,
+    there: dict[str, Any] | None,
     action: str,
     *,
     is_resolved: bool = False,
-    provider: str | None = None,
-) -> None:
-    """Write a case down; the same difference seen again is the same case.
-
-    Without a payment of ours, `provider` says in whose books it was found.
-    """
+) -> dict[str, Any]:
     now = clock.now()
-    provider = payment.provider if payment is not None else provider
-    external_id = word.external_id if word is not None else None
-    statement = insert(ReconciliationCase).values(
-        kind=str(kind),
-        provider=provider,
-        external_id=external_id,
-        payment_id=payment.id if payment is not None else None,
-        evidence={"here": _ours(payment), "there": _theirs(word)},
-        action=action,
-        state=RESOLVED if is_resolved else OPEN,
-        opened_at=now,
-        resolved_at=now if is_resolved else None,
-    )
-    db.session.execute(
-        statement.on_conflict_do_nothing(
-            index_elements=[
-                ReconciliationCase.kind,
-                ReconciliationCase.provider,
-                text("coalesce(external_id, payment_id::text)"),
-            ]
-        )
-    )
+    return {
+        "kind": str(kind),
+        "provider": provider,
+        "external_id": external_id,
+        "payment_id": payment.id if payment is not None else None,
+        "evidence": json.dumps({"here": _ours(payment), "there": there}),
+        "action": action,
+        "state": RESOLVED if is_resolved else OPEN,
+        "opened_at": now,
+        "resolved_at": now if is_resolved else None,
+    }
+
+
+def _write(rows: Sequence[dict[str, Any]]) -> None:
+    table: Table = ReconciliationCase.__table__  # type: ignore[assignment]
+    bulk.insert_rows(table, rows, skip_conflicts=True)
 
 
 def _ours(payment: Payment | None) -> dict[str, Any] | None:

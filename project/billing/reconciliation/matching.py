@@ -4,217 +4,308 @@ Nothing is guessed: a payment of the provider whose metadata do not name a packa
 whose amount differs, is left open for people, with both sides as evidence.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-import uuid_utils.compat
-from sqlalchemy import select
+import structlog
+from sqlalchemy import ARRAY, ColumnElement, Row, any_, literal, select, tuple_
 
 from project.billing import queries
-from project.billing.customers.service import customer_named
 from project.billing.models import Payment
-from project.billing.payments.settlement import settle
 from project.billing.providers.base import (
     NotThere,
     Page,
     PaymentProvider,
     ProviderPayment,
     ProviderStatus,
+    Unknown,
+    Unreadable,
 )
+from project.billing.providers.registry import listing_providers
 from project.billing.reconciliation import books, cases
-from project.billing.states import CaseKind, PaymentState, Trigger
-from project.core import clock, http_client
-from project.core.errors import AppError
+from project.billing.reconciliation.books import BooksUnreadable, own_id_in
+from project.billing.reconciliation.repairs import Repairs
+from project.billing.states import CaseKind, PaymentState
+from project.config import get_settings
+from project.core import http_client
 from project.core.transaction import transaction
 from project.extensions import db
 
+log = structlog.get_logger()
+
 # Clocks of two companies differ: ours is asked a little further than theirs.
 TOLERANCE = timedelta(minutes=5)
-MAX_ID_DIGITS = 18
+# What was seen there is remembered for a stretch and its neighbours, not for the whole.
+SHORTEST_STRETCH = timedelta(hours=6)
+MOST_STRETCHES = 12
+OURS_AT_ONCE = 1000
+PAGES_AT_ONCE = 10
+
+Theirs = ProviderPayment | Unreadable
+Ours = Row[*tuple[Any, ...]]
+"""Of a payment of ours: id, external_id, state, amount, currency."""
+Asked = ProviderPayment | NotThere | Unknown
 
 
 @dataclass
 class Report:
-    """How many payments of the provider were read, and what cases came of it."""
+    """How many payments of the provider were read, and what cases came of it.
+
+    `failed` counts payments whose comparison broke off; they are compared again by the next run.
+    """
 
     read: int = 0
+    failed: int = 0
     cases: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Report") -> None:
+        """Count what another report found as well."""
+        self.read += other.read
+        self.failed += other.failed
+        self.cases.update(other.cases)
+
+
+def reconcile_all(start: datetime, end: datetime) -> tuple[Report, dict[str, str]]:
+    """Compare the books of every provider that has some with ours.
+
+    Returns what was found, and by provider why its books could not be read to the end: one that
+    is away holds up no other.
+    """
+    report = Report()
+    unread: dict[str, str] = {}
+    for provider in listing_providers():
+        try:
+            report.add(reconcile(provider, start, end))
+        except BooksUnreadable as error:
+            log.warning("reconciliation.interrupted", provider=provider.name, reason=str(error))
+            unread[provider.name] = str(error)
+    return report, unread
 
 
 def reconcile(provider: PaymentProvider, start: datetime, end: datetime) -> Report:
     """Compare both sides over payments made from start to end.
 
-    Raises BooksUnreadable when the provider does not give all of its pages; what was found until
-    then is recorded, and the next run begins anew.
+    What is paid here is looked for in what was just read there; only what is missing there is
+    asked for by its id. Raises BooksUnreadable when the provider does not give all of its pages;
+    what was found until then is recorded, and the next run begins anew.
     """
-    report = match_successful(provider, start, end)
-    for payment in _paid_here(provider.name, start, end):
-        word = http_client.start(provider.get(payment.external_id or "")).result()
-        if isinstance(word, NotThere):
-            with transaction():
-                cases.open_case(
-                    CaseKind.PAID_HERE_UNKNOWN_THERE, payment, None, "left for people to decide"
-                )
-            report.cases[CaseKind.PAID_HERE_UNKNOWN_THERE] += 1
+    report = Report()
+    waiting: tuple[datetime, datetime] | None = None
+    seen: list[set[str]] = [set(), set(), set()]
+    for since, until in _stretches(start, end):
+        read_from = since - TOLERANCE if since == start else since
+        read_before = until + TOLERANCE if until == end else until
+        seen = [*seen[1:], match_successful(provider, read_from, read_before, report)]
+        if waiting is not None:
+            _look_for_ours(provider, *waiting, set().union(*seen), report)
+        waiting = (since, until)
+    if waiting is not None:
+        _look_for_ours(provider, *waiting, set().union(*seen), report)
     return report
 
 
-def match_successful(provider: PaymentProvider, start: datetime, end: datetime) -> Report:
-    """Record what succeeded at the provider and is missing or pending here."""
-    report = Report()
-    reading = books.pages(provider, start - TOLERANCE, end + TOLERANCE, ProviderStatus.SUCCEEDED)
-    while True:
-        page: Page | None = http_client.start(_next(reading)).result()
+def _stretches(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    length = max(SHORTEST_STRETCH, (end - start) / MOST_STRETCHES)
+    while start < end:
+        until = min(start + length, end)
+        yield start, until
+        start = until
+
+
+def match_successful(
+    provider: PaymentProvider, start: datetime, end: datetime, report: Report
+) -> set[str]:
+    """Record what succeeded at the provider and is missing or pending here; return its ids."""
+    seen: set[str] = set()
+    reading = books.pages(provider, start, end, ProviderStatus.SUCCEEDED)
+    try:
+        while some := http_client.start(_next_pages(reading)).result():
+            readable = [item for page in some for item in page.items]
+            unreadable = [item for page in some for item in page.unreadable]
+            report.read += len(readable) + len(unreadable)
+            seen.update(item.external_id for item in readable)
+            seen.update(item.external_id for item in unreadable if item.external_id is not None)
+            _compare_apart(provider.name, [*unreadable, *readable], report)
+    finally:
+        http_client.start(reading.aclose()).result()
+    return seen
+
+
+async def _next_pages(reading: AsyncGenerator[Page, None]) -> list[Page]:
+    """Return the next pages, as many as are compared at once; none at the end."""
+    some: list[Page] = []
+    while len(some) < PAGES_AT_ONCE:
+        page = await anext(reading, None)
         if page is None:
-            return report
-        report.read += len(page.items) + len(page.unreadable)
+            break
+        some.append(page)
+    return some
+
+
+def _compare_apart(provider_name: str, items: Sequence[Theirs], report: Report) -> None:
+    """Compare items in one transaction; if one breaks it off, each half in its own."""
+    try:
         with transaction():
-            report.cases.update(_compare(provider.name, page.items))
+            found = _compare(provider_name, items)
+    except Exception:
+        if len(items) == 1:
+            log.exception("reconciliation.item_failed", external_id=items[0].external_id)
+            report.failed += 1
+            return
+        middle = len(items) // 2
+        _compare_apart(provider_name, items[:middle], report)
+        _compare_apart(provider_name, items[middle:], report)
+        return
+    report.cases.update(found)
 
 
-async def _next(reading: object) -> Page | None:
-    return await anext(reading, None)  # type: ignore[call-overload, no-any-return]
-
-
-def _compare(provider_name: str, items: Sequence[ProviderPayment]) -> Counter[str]:
-    by_external_id, by_own_id = _known(provider_name, items)
+def _compare(provider_name: str, items: Sequence[Theirs]) -> Counter[str]:
+    readable = [item for item in items if isinstance(item, ProviderPayment)]
+    by_external_id, by_own_id = _known(provider_name, readable)
     found: Counter[str] = Counter()
+    repairs = Repairs(provider_name)
+    missing: list[ProviderPayment] = []
     for item in items:
-        own_id = _uuid(item.metadata.get("payment_id"))
-        payment_id = by_external_id.get(item.external_id) or by_own_id.get(own_id)
-        if payment_id is None:
-            found[_repair_missing(provider_name, item)] += 1
+        if isinstance(item, Unreadable):
+            cases.open_unreadable(item, provider_name)
+            found[CaseKind.UNREADABLE_THERE] += 1
             continue
-        kind = _compare_one(payment_id, item)
+        own_id = own_id_in(item)
+        ours = by_external_id.get(item.external_id) or by_own_id.get(own_id)
+        if ours is None:
+            missing.append(item)
+            continue
+        kind = None if _agrees(ours, item) else _compare_one(ours.id, item, repairs)
         if kind is not None:
             found[kind] += 1
+    found.update(repairs.of_missing(missing))
+    repairs.write()
     return found
 
 
 def _known(
     provider_name: str, items: Iterable[ProviderPayment]
-) -> tuple[Mapping[str | None, UUID], Mapping[UUID | None, UUID]]:
-    """Return our payments of these items, by external id and by their own."""
+) -> tuple[Mapping[str | None, Ours], Mapping[UUID | None, Ours]]:
+    """Return our payments of these items, by external id and by their own, in two index scans."""
     external_ids = [item.external_id for item in items]
-    own_ids = [own_id for item in items if (own_id := _uuid(item.metadata.get("payment_id")))]
+    own_ids = [own_id for item in items if (own_id := own_id_in(item))]
     table = queries.payments
-    rows = db.session.execute(
-        select(table.c.id, table.c.external_id).where(
-            table.c.provider == provider_name,
-            table.c.external_id.in_(external_ids) | table.c.id.in_(own_ids),
-        )
-    ).all()
-    by_external_id = {row.external_id: row.id for row in rows if row.external_id is not None}
-    return by_external_id, {row.id: row.id for row in rows}
+    ours = select(
+        table.c.id, table.c.external_id, table.c.state, table.c.amount, table.c.currency
+    ).where(table.c.provider == provider_name)
+    by_external_id = {
+        row.external_id: row
+        for row in db.session.execute(ours.where(_is_one_of(table.c.external_id, external_ids)))
+    }
+    by_own_id = {row.id: row for row in by_external_id.values()}
+    others = [own_id for own_id in own_ids if own_id not in by_own_id]
+    if others:
+        rows = db.session.execute(ours.where(_is_one_of(table.c.id, others)))
+        by_own_id.update((row.id, row) for row in rows)
+    return by_external_id, by_own_id
 
 
-def _uuid(written: str | None) -> UUID | None:
-    try:
-        return UUID(written or "")
-    except ValueError:
-        return None
+def _is_one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Hold for one of many values, sent as one array."""
+    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
-def _compare_one(payment_id: UUID, item: ProviderPayment) -> CaseKind | None:
+def _agrees(ours: Ours, item: ProviderPayment) -> bool:
+    """Tell whether both sides say the same, as nearly all do: nothing more is read for it."""
+    return (
+        ours.state == PaymentState.SUCCEEDED
+        and ours.external_id == item.external_id
+        and (ours.amount, ours.currency) == (item.amount, item.currency)
+    )
+
+
+def _compare_one(payment_id: UUID, item: ProviderPayment, repairs: Repairs) -> CaseKind | None:
     payment = db.session.get(Payment, payment_id, populate_existing=True)
     assert payment is not None
-    if payment.external_id not in (None, item.external_id):
-        cases.open_case(CaseKind.PAID_THERE_MISSING_HERE, payment, item, cases.SECOND_PAYMENT)
-        return CaseKind.PAID_THERE_MISSING_HERE
-    if (payment.amount, payment.currency) != (item.amount, item.currency):
-        cases.open_case(CaseKind.AMOUNT_DIFFERS, payment, item, "left for people to decide")
-        return CaseKind.AMOUNT_DIFFERS
+    kind = cases.difference(payment, item)
+    if kind is not None:
+        cases.open_case(kind, payment, item, cases.LEFT_OPEN[kind])
+        return kind
     if payment.state == PaymentState.SUCCEEDED:
         return None
-    if payment.state == PaymentState.CANCELED:
-        cases.open_case(
-            CaseKind.PAID_THERE_PENDING_HERE, payment, item, "refused here, paid there: open"
+    return repairs.of_pending(payment, item)
+
+
+def _look_for_ours(
+    provider: PaymentProvider, start: datetime, end: datetime, seen: set[str], report: Report
+) -> None:
+    """Ask by id for what was paid here from start to end and was not seen there."""
+    after: tuple[datetime, UUID] | None = None
+    while True:
+        some = _paid_here(provider.name, start, end, after)
+        unseen = [row for row in some if row.external_id not in seen]
+        asked = http_client.start(_ask(provider, unseen)).result()
+        for row, word in zip(unseen, asked, strict=True):
+            kind = _compare_ours(row.id, word)
+            if kind is not None:
+                report.cases[kind] += 1
+        if len(some) < OURS_AT_ONCE:
+            return
+        after = (some[-1].settled_at, some[-1].id)
+
+
+def _paid_here(
+    provider_name: str, start: datetime, end: datetime, after: tuple[datetime, UUID] | None
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    table = queries.payments
+    statement = (
+        select(table.c.id, table.c.external_id, table.c.settled_at)
+        .where(
+            table.c.provider == provider_name,
+            table.c.state == str(PaymentState.SUCCEEDED),
+            table.c.external_id.is_not(None),
+            table.c.settled_at >= start,
+            table.c.settled_at < end,
         )
-        return CaseKind.PAID_THERE_PENDING_HERE
-    cases.open_case(
-        CaseKind.PAID_THERE_PENDING_HERE, payment, item, "recorded as paid", is_resolved=True
+        .order_by(table.c.settled_at, table.c.id)
+        .limit(OURS_AT_ONCE)
     )
-    settle([(payment.id, item)])
-    return CaseKind.PAID_THERE_PENDING_HERE
-
-
-def _repair_missing(provider_name: str, item: ProviderPayment) -> CaseKind:
-    payment = _payment_from(provider_name, item)
-    if payment is None:
-        cases.open_case(
-            CaseKind.PAID_THERE_MISSING_HERE,
-            None,
-            item,
-            "its metadata name nothing of ours",
-            provider=provider_name,
-        )
-        return CaseKind.PAID_THERE_MISSING_HERE
-    if (payment.amount, payment.currency) != (item.amount, item.currency):
-        cases.open_case(
-            CaseKind.AMOUNT_DIFFERS,
-            None,
-            item,
-            "left for people to decide",
-            provider=provider_name,
-        )
-        return CaseKind.AMOUNT_DIFFERS
-    db.session.add(payment)
-    db.session.flush()
-    cases.open_case(
-        CaseKind.PAID_THERE_MISSING_HERE,
-        payment,
-        item,
-        "payment and subscription made from its metadata",
-        is_resolved=True,
-    )
-    settle([(payment.id, item)])
-    return CaseKind.PAID_THERE_MISSING_HERE
-
-
-def _payment_from(provider_name: str, item: ProviderPayment) -> Payment | None:
-    """Return a payment as the metadata describe it; None if they do not."""
-    written = item.metadata.get("package_id", "")
-    is_id = written.isdecimal() and len(written) <= MAX_ID_DIGITS
-    package = queries.package_by_id(int(written)) if is_id else None
-    named = item.metadata.get("customer", "")
-    if package is None or not named:
-        return None
-    try:
-        customer = customer_named(named)
-    except AppError:
-        return None
-    now = clock.now()
-    own_id = _uuid(item.metadata.get("payment_id"))
-    if own_id is None or queries.payment_by_id(own_id) is not None:
-        own_id = uuid_utils.compat.uuid7()
-    return Payment(
-        id=own_id,
-        customer_id=customer.id,
-        package_id=package.id,
-        state=str(PaymentState.PENDING),
-        trigger=str(Trigger.PURCHASE),
-        attempt=1,
-        amount=package.price,
-        currency=package.currency,
-        provider=provider_name,
-        external_id=item.external_id,
-        created_at=item.created_at,
-        due_at=now,
-    )
-
-
-def _paid_here(provider_name: str, start: datetime, end: datetime) -> Sequence[Payment]:
-    """Return what was recorded as paid in that time; each is asked for at the provider by id."""
+    if after is not None:
+        statement = statement.where(tuple_(table.c.settled_at, table.c.id) > after)
     with transaction():
-        return db.session.scalars(
-            select(Payment).where(
-                Payment.provider == provider_name,
-                Payment.state == str(PaymentState.SUCCEEDED),
-                Payment.external_id.is_not(None),
-                Payment.settled_at >= start,
-                Payment.settled_at < end,
-            )
-        ).all()
+        return db.session.execute(statement).all()
+
+
+async def _ask(
+    provider: PaymentProvider, payments: Sequence[Row[*tuple[Any, ...]]]
+) -> Sequence[Asked]:
+    places = asyncio.Semaphore(get_settings().provider_concurrency)
+
+    async def ask(external_id: str) -> Asked:
+        async with places:
+            return await provider.get(external_id)
+
+    return await asyncio.gather(*(ask(payment.external_id) for payment in payments))
+
+
+def _compare_ours(payment_id: UUID, word: Asked) -> CaseKind | None:
+    """Compare a payment that is paid here with what the provider says to its id."""
+    with transaction():
+        payment = db.session.get(Payment, payment_id, populate_existing=True)
+        assert payment is not None
+        kind: CaseKind | None
+        match word:
+            case NotThere():
+                kind, there = CaseKind.PAID_HERE_UNKNOWN_THERE, None
+            case Unreadable():
+                cases.open_unreadable(word, payment.provider, payment)
+                return CaseKind.UNREADABLE_THERE
+            case Unknown():
+                return None
+            case ProviderPayment():
+                kind, there = cases.difference(payment, word), word
+                if kind is None and word.status is not ProviderStatus.SUCCEEDED:
+                    kind = CaseKind.PAID_HERE_UNPAID_THERE
+        if kind is not None:
+            cases.open_case(kind, payment, there, cases.LEFT_OPEN[kind])
+        return kind

@@ -7,6 +7,7 @@ import pytest
 from project.billing.providers.base import NotThere, Page, ProviderPayment, ProviderStatus
 from project.billing.providers.registry import provider_named
 from project.billing.reconciliation import books
+from project.billing.reconciliation.books import BookSearch
 from tests.billing.memory_provider import MemoryProvider
 from tests.billing.providers.conftest import House, ask, charge
 from tests.time_machine import Clock
@@ -135,10 +136,10 @@ def test_a_payment_is_found_by_our_id_on_a_later_page(house: House, clock: Clock
     for _ in range(110):
         ask(house.provider.create(charge()))
     around = (clock.now() - timedelta(hours=1), clock.now() + timedelta(hours=1))
-    found = ask(books.find_by_payment_id(house.provider, wanted.payment_id, *around))
+    found = ask(BookSearch().find(house.provider, wanted.payment_id, *around))
     assert found == made
     other = charge().payment_id
-    assert ask(books.find_by_payment_id(house.provider, other, *around)) is None
+    assert ask(BookSearch().find(house.provider, other, *around)) is None
 
 
 def test_an_empty_time_has_one_empty_page(house: House, clock: Clock) -> None:

@@ -91,18 +91,27 @@ def test_an_answer_that_says_nothing_is_unknown_and_asking_again_tells(
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_books_whose_page_does_not_come_are_not_taken_for_the_whole(
-    provider: YooKassa, simulator: SimulatorClient, clock: Clock, fault: dict[str, Any]
+    provider: YooKassa,
+    simulator: SimulatorClient,
+    clock: Clock,
+    fault: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     added = [{"amount": "1.00", "status": "succeeded"} for _ in range(120)]
     simulator.control("POST", "/yookassa/payments", added)
     now = clock.now()
+    first_page = provider.page
+
+    async def page_then_trouble(**of: Any) -> Page | Unknown:
+        page = await first_page(**of)
+        simulator.add_fault(PAYMENTS, **fault)
+        return page
+
+    monkeypatch.setattr(provider, "page", page_then_trouble)
 
     async def read() -> list[Page]:
-        pages = []
-        async for page in books.pages(provider, now - timedelta(1), now + timedelta(1)):
-            pages.append(page)
-            simulator.add_fault(PAYMENTS, **fault)
-        return pages
+        reading = books.pages(provider, now - timedelta(1), now + timedelta(1))
+        return [page async for page in reading]
 
     with pytest.raises(BooksUnreadable):
         ask(read())

@@ -1,0 +1,64 @@
+"""What a company's check asks, as fast as it can be read; nothing here writes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Table, bindparam, select, true
+
+from project.billing import queries as billing
+from project.companies.models import Company, CompanyToken
+from project.core import clock
+from project.core.reading import PreparedQuery
+from project.core.secrets import token_hash
+
+companies: Table = Company.__table__  # type: ignore[assignment]
+tokens: Table = CompanyToken.__table__  # type: ignore[assignment]
+
+COMPANY = ("id", "site_url", "name", "lastname", "company_name", "email", "state", "created_at")
+SUBSCRIPTION = ("state", "current_period_start", "ended_at")
+PACKAGE = (
+    "id",
+    "name",
+    "price",
+    "currency",
+    "period",
+    "period_count",
+    "status",
+    "retry_attempts",
+    "retry_interval_seconds",
+    "at_retry_end",
+    "created_at",
+)
+
+# Made once: this is the query behind every `companies/check`.
+_current = billing.current_subscription_of(companies.c.customer_id).lateral("current")
+_STANDING = PreparedQuery(
+    select(
+        *(companies.c[name].label(f"company_{name}") for name in COMPANY),
+        *(_current.c[name].label(f"subscription_{name}") for name in SUBSCRIPTION),
+        *(billing.packages.c[name].label(f"package_{name}") for name in PACKAGE),
+    )
+    .select_from(tokens)
+    .join(companies, companies.c.id == tokens.c.company_id)
+    .outerjoin(_current, true())
+    .outerjoin(billing.packages, billing.packages.c.id == _current.c.package_id)
+    .where(tokens.c.token_hash == bindparam("token_hash"), tokens.c.expires_at > bindparam("now"))
+)
+
+Part = Mapping[str, Any]
+
+
+def standing(token: str) -> tuple[Part, Part | None, Part | None] | None:
+    """Return the token's company, its newest subscription and that one's package.
+
+    Without a subscription the last two are None; for a token that is not in force all of it is.
+    """
+    row = _STANDING.one({"token_hash": token_hash(token), "now": clock.now()})
+    if row is None:
+        return None
+    here, there = len(COMPANY), len(COMPANY) + len(SUBSCRIPTION)
+    company = dict(zip(COMPANY, row[:here], strict=True))
+    if row[here] is None:
+        return company, None, None
+    subscription = dict(zip(SUBSCRIPTION, row[here:there], strict=True))
+    return company, subscription, dict(zip(PACKAGE, row[there:], strict=True))
