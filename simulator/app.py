@@ -2,12 +2,14 @@
 
 from aiohttp import web
 
+from simulator.carrier import Carrier
 from simulator.clock import Clock
 from simulator.control import Control
 from simulator.faults import Faults
 from simulator.inbox import Inboxes
 from simulator.json_http import System, json_errors
 from simulator.settings import Settings
+from simulator.sms import SmsGateways
 from simulator.stores import Stores
 from simulator.yookassa.api import YooKassa
 
@@ -21,7 +23,16 @@ def create_app(clock_url: str | None = None) -> web.Application:
     inboxes = Inboxes(clock)
     faults = Faults(settings, witness=inboxes.witness)
     yookassa = YooKassa(clock)
-    systems: list[System] = [settings, faults, inboxes, Stores(clock, settings), yookassa]
+    sms = SmsGateways(clock)
+    systems: list[System] = [
+        settings,
+        faults,
+        inboxes,
+        Stores(clock, settings),
+        yookassa,
+        Carrier(clock),
+        sms,
+    ]
 
     app = web.Application(
         middlewares=[faults.middleware, json_errors], client_max_size=LARGEST_REQUEST_BYTES
@@ -35,4 +46,5 @@ def create_app(clock_url: str | None = None) -> web.Application:
 
     app.on_cleanup.append(close_clock)
     app.on_cleanup.append(yookassa.close)
+    app.on_cleanup.append(sms.close)
     return app
