@@ -32,6 +32,13 @@ def schedule() -> tuple[Periodic, ...]:
             QueueName.MEDIUM,
         ),
         Periodic(
+            "prompt-charges-run",
+            "project.billing.payments.jobs.charge_prompt",
+            EVERY_MINUTE,
+            QueueName.MEDIUM,
+            due_probe="prompt_charges",
+        ),
+        Periodic(
             "expire-subscriptions-run",
             "project.billing.payments.jobs.expire_subscriptions",
             settings.expire_subscriptions_cron,

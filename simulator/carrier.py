@@ -27,7 +27,7 @@ MAGIC: dict[str, tuple[str, ...]] = {
     "9991": ("refused", "charged"),
     "9992": ("refused:unknown_subscriber",),
     "9993": ("error", "charged"),
-    "9994": ("drop",),
+    "9994": ("drop", "charged"),
     "9995": ("hang", "charged"),
 }
 KINDS = frozenset({CHARGED, REFUSED, "error", "hang", "drop"})

@@ -9,7 +9,7 @@ from project.core import clock
 from project.core.errors import BadRequest, NotFound
 from project.extensions import db
 
-KINDS = ("company", "external")
+KINDS = ("company", "external", "msisdn")
 EXTERNAL = "external"
 
 

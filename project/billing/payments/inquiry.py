@@ -64,6 +64,8 @@ class PendingInquiry:
         provider = provider_named(payment.provider)
         if payment.external_id is not None:
             return await provider.get(payment.external_id)
+        if not provider.has_listing:
+            return await provider.get(str(payment.id))
         found = await books.find_by_payment_id(
             provider,
             payment.id,
@@ -88,7 +90,7 @@ def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
     payment = db.session.get(Payment, payment_id, populate_existing=True)
     if payment is not None and payment.state == PaymentState.PENDING:
         amounts_agree = (payment.amount, payment.currency) == (word.amount, word.currency)
-        if amounts_agree:
+        if amounts_agree or not word.names_amount:
             cases.open_case(
                 CaseKind.PAID_THERE_PENDING_HERE,
                 payment,

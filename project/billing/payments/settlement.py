@@ -144,7 +144,8 @@ def _hear_of_payment(
         cases.open_case(CaseKind.PAID_THERE_MISSING_HERE, payment, word, cases.SECOND_PAYMENT)
         return
     if word.status is ProviderStatus.SUCCEEDED:
-        if (word.amount, word.currency) != (payment.amount, payment.currency):
+        named = (word.amount, word.currency)
+        if word.names_amount and named != (payment.amount, payment.currency):
             cases.open_case(CaseKind.AMOUNT_DIFFERS, payment, word, "left for people to decide")
             _still_pending(payment, now, "the provider names another amount")
             return
@@ -304,7 +305,7 @@ def _refused(
         return
     is_final = True
     is_counted = subscription is not None and payment.trigger in COUNTED_TRIGGERS
-    if subscription is not None and is_counted and rules.is_payment_due(subscription, now):
+    if subscription is not None and is_counted and rules.is_payment_due(subscription, package, now):
         change = rules.refuse(subscription, package, now, is_hard=is_hard)
         if change is not None:
             told.changes.append(change)

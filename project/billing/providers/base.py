@@ -48,6 +48,8 @@ class ProviderPayment:
     is_hard: bool = False
     saved_method_id: str | None = None
     confirmation_url: str | None = None
+    names_amount: bool = True
+    """False where the provider keeps the prices and says none; `amount` is then ours, or 0."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,14 @@ class Page:
 
 
 class PaymentProvider(Protocol):
-    """A place that draws money. Outside trouble is an answer; nothing is raised for it."""
+    """A place that draws money. Outside trouble is an answer; nothing is raised for it.
+
+    A provider that cannot list its payments sets `has_listing` to False: it is never compared as
+    a whole, its `page` is never asked for, and `get` takes our payment's id for its own.
+    """
 
     name: str
+    has_listing: bool = True
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Draw money; the same payment_id again is the same payment."""
