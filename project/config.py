@@ -190,7 +190,7 @@ def read_settings() -> Settings:
 def _parse(env: Env) -> Settings:
     port = env.int("SIMULATOR_PORT", 8900)
     simulator = env.str("SIMULATOR_URL", "") or f"http://127.0.0.1:{port}"
-    secret_keys = tuple(env.list("SECRET_KEY", [])) or (DEVELOPMENT_SECRET,)
+    secret_keys: tuple[str, ...] = tuple(env.list("SECRET_KEY", [])) or (DEVELOPMENT_SECRET,)
     return Settings(
         app_env=env.str("APP_ENV", "development", validate=OneOf(ENVIRONMENTS)),
         secret_keys=secret_keys,

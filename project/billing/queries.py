@@ -185,3 +185,13 @@ def customer_by_reference(kind: str, reference: str) -> Customer | None:
     return db.session.scalars(
         select(Customer).where(Customer.kind == kind, Customer.reference == reference)
     ).one_or_none()
+
+
+def next_charges(customer_ids: Sequence[int]) -> dict[int, datetime]:
+    """Return by customer when the next charge is due; without those who are not charged again."""
+    rows = db.session.execute(
+        select(subscriptions.c.customer_id, subscriptions.c.due_at).where(
+            subscriptions.c.customer_id.in_(customer_ids), subscriptions.c.due_at.is_not(None)
+        )
+    )
+    return {customer_id: due_at for customer_id, due_at in rows}

@@ -164,6 +164,7 @@ _SECURITY: dict[Credential, list[dict[str, list[str]]]] = {
     Credential.DEVICE: [{}, {"clientToken": []}],
     Credential.COMPANY: [{"companyToken": []}],
     Credential.COMPANY_OR_OPERATOR: [{"companyToken": []}, {"operatorKey": []}],
+    Credential.GATEWAY: [{"callbackSecret": []}, {"callbackSecretInUrl": []}],
     Credential.PUBLIC: [],
 }
 _PROBLEMS = {
@@ -186,6 +187,12 @@ def document(app: Flask) -> None:
     spec.components.security_scheme("companyToken", {"type": "http", "scheme": "bearer"})
     spec.components.security_scheme(
         "clientToken", {"type": "apiKey", "in": "header", "name": "X-Client-Token"}
+    )
+    spec.components.security_scheme(
+        "callbackSecret", {"type": "apiKey", "in": "header", "name": "X-Callback-Secret"}
+    )
+    spec.components.security_scheme(
+        "callbackSecretInUrl", {"type": "apiKey", "in": "query", "name": "secret"}
     )
     if "Problem" not in spec.components.schemas:
         spec.components.schema("Problem", schema=ProblemSchema)

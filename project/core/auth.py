@@ -35,6 +35,7 @@ class Credential(StrEnum):
     DEVICE = "device"
     COMPANY = "company"
     COMPANY_OR_OPERATOR = "company or operator"
+    GATEWAY = "gateway"
     PUBLIC = "public"
 
 

@@ -1,12 +1,15 @@
 """Customers: one row per kind and reference, whoever names them first."""
 
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from sqlalchemy import Text, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Customer
 from project.billing.providers.registry import DEFAULT_PROVIDER
-from project.core import clock
+from project.core import bulk, clock
 from project.core.errors import BadRequest, NotFound
+from project.core.models import Timestamp
 from project.extensions import db
 
 KINDS = ("company", "external", "msisdn")
@@ -35,6 +38,37 @@ def ensure_customer(
     return db.session.scalars(
         select(Customer).where(Customer.kind == kind, Customer.reference == reference)
     ).one()
+
+
+def ensure_customers(
+    kind: str, references: Sequence[str], *, provider: str, pay_by_reference: bool = False
+) -> dict[str, int]:
+    """Return the ids of the customers of this kind by reference, made if need be.
+
+    `pay_by_reference`: the reference itself, such as a phone number, is what they pay with. The references are sorted, so that two who make the same ones wait for each other in line.
+    """
+    ordered = sorted(set(references))
+    given = bulk.rows_of({"reference": (Text(), ordered)})
+    db.session.execute(
+        insert(Customer)
+        .from_select(
+            ["kind", "reference", "provider", "payment_method_id", "created_at"],
+            select(
+                literal(kind, Text()),
+                given.c.reference,
+                literal(provider, Text()),
+                given.c.reference if pay_by_reference else literal(None, Text()),
+                literal(clock.now(), Timestamp),
+            ),
+        )
+        .on_conflict_do_nothing(index_elements=["kind", "reference"])
+    )
+    found = db.session.execute(
+        select(Customer.reference, Customer.id)
+        .join(given, given.c.reference == Customer.reference)
+        .where(Customer.kind == kind)
+    )
+    return {reference: customer_id for reference, customer_id in found}
 
 
 def existing_customer(customer_id: int | None) -> Customer:

@@ -86,11 +86,11 @@ def _start(customer: Customer, package: Package) -> Subscription:
 
 def _change_at_end(running: Subscription, package: Package) -> Assigned:
     now = clock.now()
+    current = db.session.get_one(Package, running.package_id)
     running.next_package_id = None if running.package_id == package.id else package.id
     if running.state == SubscriptionState.CANCELED:
         running.canceled_at = None
         rules.move(running, SubscriptionState.ACTIVE)
-        current = db.session.get_one(Package, running.package_id)
         running.due_at = rules.charge_time(current, running.ended_at)
     _tell([rules.change("changed", running, now)])
     return Assigned(running, package, running.next_package_id is not None)
