@@ -48,6 +48,7 @@ def upgrade() -> None:
     sa.Column('skipped', sa.BigInteger(), server_default=sa.text('0'), nullable=False),
     sa.Column('failed', sa.BigInteger(), server_default=sa.text('0'), nullable=False),
     sa.Column('next_row', sa.BigInteger(), server_default=sa.text('0'), nullable=False),
+    sa.Column('has_file', sa.Boolean(), nullable=False),
     sa.Column('error', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
@@ -63,7 +64,7 @@ def upgrade() -> None:
     )
     op.create_index('ix_tasks_created', 'tasks', ['created_at'], unique=False)
     op.create_index('ix_tasks_due_at', 'tasks', ['due_at'], unique=False, postgresql_where=sa.text('due_at IS NOT NULL'))
-    op.create_index('ix_tasks_finished', 'tasks', ['finished_at'], unique=False, postgresql_where=sa.text('file_bytes IS NOT NULL'))
+    op.create_index('ix_tasks_finished', 'tasks', ['finished_at'], unique=False, postgresql_where=sa.text('has_file'))
     op.create_table('subscribers',
     sa.Column('id', sa.BigInteger(), nullable=False),
     sa.Column('customer_id', sa.BigInteger(), nullable=False),
@@ -187,7 +188,7 @@ def downgrade() -> None:
     op.drop_table('task_chunks')
     op.drop_index('ix_subscribers_forecast', table_name='subscribers')
     op.drop_table('subscribers')
-    op.drop_index('ix_tasks_finished', table_name='tasks', postgresql_where=sa.text('file_bytes IS NOT NULL'))
+    op.drop_index('ix_tasks_finished', table_name='tasks', postgresql_where=sa.text('has_file'))
     op.drop_index('ix_tasks_due_at', table_name='tasks', postgresql_where=sa.text('due_at IS NOT NULL'))
     op.drop_index('ix_tasks_created', table_name='tasks')
     op.drop_table('tasks')

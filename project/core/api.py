@@ -245,7 +245,7 @@ def _complete_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Say that a body may be a form, and that it may be left out where nothing in it is needed."""
     body = operation.get("requestBody", {})
     content = body.get("content", {})
-    if "application/json" not in content:
+    if "$ref" not in content.get("application/json", {}).get("schema", {}):
         return
     content["application/x-www-form-urlencoded"] = content["application/json"]
     schema = schemas[content["application/json"]["schema"]["$ref"].rpartition("/")[2]]

@@ -130,6 +130,7 @@ class Task(Claimable, Model):
     skipped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     next_row: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    has_file: Mapped[bool] = mapped_column(Boolean)
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -148,7 +149,7 @@ class Task(Claimable, Model):
         ),
         due_index("tasks"),
         Index("ix_tasks_created", "created_at"),
-        Index("ix_tasks_finished", "finished_at", postgresql_where=text("file_bytes IS NOT NULL")),
+        Index("ix_tasks_finished", "finished_at", postgresql_where=text("has_file")),
     )
 
 
@@ -157,9 +158,7 @@ class TaskChunk(Model):
 
     __tablename__ = "task_chunks"
 
-    task_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Task.id, ondelete="CASCADE"), primary_key=True
-    )
+    task_id: Mapped[UUID] = mapped_column(ForeignKey(Task.id, ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     content: Mapped[bytes] = mapped_column(LargeBinary)
 

@@ -70,12 +70,7 @@ _SUBSCRIBER_MOVES = {
 }
 _TASK_MOVES = {
     TaskState.PENDING: {TaskState.STARTED, TaskState.FAILURE, TaskState.CANCELED},
-    TaskState.STARTED: {
-        TaskState.PENDING,
-        TaskState.SUCCESS,
-        TaskState.FAILURE,
-        TaskState.CANCELED,
-    },
+    TaskState.STARTED: {TaskState.SUCCESS, TaskState.FAILURE, TaskState.CANCELED},
     TaskState.SUCCESS: set[TaskState](),
     TaskState.FAILURE: {TaskState.PENDING},
     TaskState.CANCELED: {TaskState.PENDING},
