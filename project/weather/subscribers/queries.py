@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from project.billing import queries as billing
 from project.extensions import db
@@ -58,7 +59,7 @@ def _last_messages(subscriber_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
         select(Message.subscriber_id, Message.id, Message.local_date, Message.state)
         .where(Message.subscriber_id.in_(subscriber_ids))
         .order_by(Message.subscriber_id, Message.local_date.desc())
-        .distinct(Message.subscriber_id)
+        .ext(distinct_on(Message.subscriber_id))
     )
     return {
         row.subscriber_id: {"id": row.id, "date": row.local_date, "state": row.state}
