@@ -65,8 +65,10 @@ class Twilio(Gateway):
             return trouble_in(error.answer, BUSY) or Unknown("no answer")
         except TwilioRestException as error:
             return _refusal(error)
-        except (TwilioException, KeyError, TypeError, ValueError) as error:
+        except (TwilioException, AttributeError, KeyError, TypeError, ValueError) as error:
             return Unknown(f"an answer that cannot be read ({type(error).__name__})")
+        if not isinstance(found.sid, str) or not found.sid:
+            return Unknown("an answer that names no message")
         return Accepted(found.sid, f"{found.sid} {found.status}")
 
     async def _sent_before(self, sms: Sms) -> Any:

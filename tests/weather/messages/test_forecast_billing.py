@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
-from project.billing.queries import current_subscription
+from project.billing.queries import current_subscription, listed_payments
 from project.billing.subscriptions.service import expire_some
 from project.core.transaction import transaction
 from tests.conftest import ChangeSettings
@@ -231,8 +231,6 @@ def test_a_new_price_counts_from_the_next_period(
     station.paid()
     clock.advance(days=1)
     station.bill()
-    from project.billing.queries import listed_payments
-
     with transaction() as session:
         rows = session.execute(
             listed_payments({"customer_id": station.subscriber(number).customer_id})
