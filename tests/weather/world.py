@@ -7,6 +7,8 @@ from uuid import UUID
 
 from flask.testing import FlaskClient
 from sqlalchemy import select
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import encode_multipart
 
 from project.core.transaction import transaction
 from project.weather.imports import running
@@ -54,8 +56,11 @@ class Operator:
         if what != "forecasts":
             path = f"/api/subscribers/upload_{what}_csv/"
         raw = content.encode() if isinstance(content, str) else content
-        data = {"file": (io.BytesIO(raw), "list.csv")}
-        return self.client.post(path, data=data, query_string=query)
+        file = FileStorage(io.BytesIO(raw), "list.csv", "file")
+        # The test client's own way leaves large files open.
+        boundary, body = encode_multipart({"file": file})
+        content_type = f"multipart/form-data; boundary={boundary}"
+        return self.client.post(path, data=body, content_type=content_type, query_string=query)
 
     def imported(self, what: str, content: str | bytes) -> Any:
         """Upload a file, have it read, and return the task."""

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from flask import Response, request, stream_with_context
+from flask import Response, jsonify, request, stream_with_context
 
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator
@@ -23,7 +23,7 @@ from project.weather.imports.schemas import (
     UploadQuerySchema,
     read_reference,
 )
-from project.weather.imports.uploads import take_upload
+from project.weather.imports.uploads import taken_upload
 from project.weather.states import TaskKind
 
 forecast_imports = Blueprint("forecast_imports", __name__, description="Forecasts by CSV.")
@@ -58,11 +58,12 @@ def _upload_route(blueprint: Blueprint, path: str, kind: TaskKind, summary: str)
     @own_transactions
     def upload(query: dict[str, Any]) -> Any:
         """Keep the file and read it in the background, or only look at it."""
-        file = take_upload(request)
-        if query["dry_run"]:
-            return {"status": "success", "data": service.preview_file(kind, file)}, 200
-        with transaction():
-            task = service.take_file(kind, file)
+        with taken_upload(request) as file:
+            if query["dry_run"]:
+                found = {"status": "success", "data": service.preview_file(kind, file)}
+                return jsonify(data_schema(PreviewSchema)().dump(found))
+            with transaction():
+                task = service.take_file(kind, file)
         return {"status": "success", "task_id": task.id}
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -31,8 +32,9 @@ class Upload:
             yield piece
 
 
-def take_upload(request: Request) -> Upload:
-    """Take the file of a multipart form (`file`), or the body itself as text/csv.
+@contextmanager
+def taken_upload(request: Request) -> Iterator[Upload]:
+    """Take the file of a multipart form (`file`), or the body itself as text/csv, for a while.
 
     Raises BadRequest if there is none or it is empty, and 413 over IMPORT_MAX_BYTES. No
     transaction must be open: a slow client would keep it so.
@@ -46,12 +48,16 @@ def take_upload(request: Request) -> Upload:
         raise _no_file()
     else:
         raise UnsupportedMediaType
-    size = upload.stream.seek(0, 2)
+    with upload.stream:
+        _check_size(upload.stream.seek(0, 2))
+        yield upload
+
+
+def _check_size(size: int) -> None:
     if size > get_settings().import_max_bytes:
         raise RequestEntityTooLarge
     if not size:
         raise BadRequest("The file is empty.", {"file": ["Empty."]})
-    return upload
 
 
 def _from_form(request: Request) -> Upload:
@@ -62,10 +68,13 @@ def _from_form(request: Request) -> Upload:
 
 
 def _from_body(request: Request) -> Upload:
-    # It lives as long as the request holds it.
     stream = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
-    while piece := request.stream.read(PIECE_BYTES):
-        stream.write(piece)
+    try:
+        while piece := request.stream.read(PIECE_BYTES):
+            stream.write(piece)
+    except BaseException:
+        stream.close()
+        raise
     return Upload(None, stream)
 
 
