@@ -42,6 +42,7 @@ ZONES = ("Europe/Moscow", "Asia/Tokyo", "America/New_York", "Europe/Berlin")
 NUMBERS = st.integers(0, len(ZONES) - 1)
 CARRIER = st.sampled_from(["charged", "refused", "refused:barred", "error", "drop"])
 GATEWAY = st.sampled_from(["accepted", "rejected", "busy", "undeliverable"])
+SENDING = st.sampled_from(["sent", "sent", "dies before", "dies after", "not sent"])
 WAITS = st.sampled_from([60, 400, 3600, 6 * 3600, 11 * 3600, 24 * 3600])
 
 
@@ -64,9 +65,9 @@ class Machine(RuleBasedStateMachine):
             self.station.subscribe(f"+7901{base + n:04d}001", zone=zone)
             for n, zone in enumerate(ZONES)
         ]
+        self.station.bill()
         self.stopped: dict[str, datetime] = {}
         self.states: dict[Any, MessageState] = {}
-        self.held: list[tuple[Any, Any]] = []
 
     def teardown(self) -> None:
         if hasattr(self, "numbers"):
@@ -76,6 +77,48 @@ class Machine(RuleBasedStateMachine):
                 session.flush()
             end_leases()
             jobs.follow_plans()
+
+    @rule(seconds=WAITS, ends=SENDING)
+    def work_is_done_later(self, seconds: int, ends: str) -> None:
+        self.time_passes(seconds)
+        self.work_is_done(True, ends)
+
+    @rule(is_billed=st.booleans(), ends=SENDING)
+    def work_is_done(self, is_billed: bool, ends: str) -> None:
+        """Bill, make and send; the worker that sends may die before or after it has."""
+        if is_billed:
+            self.station.bill()
+        jobs.make_messages()
+        if ends == "sent":
+            self.station.send()
+        if ends.startswith("dies"):
+            self._die(after_sending=ends == "dies after")
+
+    @rule(seconds=WAITS)
+    def answers_are_lost_for_a_while(self, seconds: int) -> None:
+        """Gateways take what they get and say nothing, and it is tried again after that."""
+        self.time_passes(0)
+        self.station.bill()
+        jobs.make_messages()
+        self.station.simulator.add_fault("/sms/*", drop="after")
+        self.station.send()
+        self.station.simulator.control("DELETE", "/faults")
+        self.time_passes(min(seconds, 3600))
+        self.station.send()
+
+    @rule(ends=SENDING)
+    def somebody_triggers(self, ends: str) -> None:
+        with transaction():
+            service.begin_run()
+        self.work_is_done(False, ends)
+
+    def _die(self, *, after_sending: bool) -> None:
+        work = MessageDelivery()
+        with transaction():
+            sendings = work.claim(10)
+        for sending in sendings if after_sending else []:
+            http_client.start(work.call(sending)).result()
+        end_leases()
 
     @rule(seconds=WAITS)
     def time_passes(self, seconds: int) -> None:
@@ -95,14 +138,6 @@ class Machine(RuleBasedStateMachine):
         self.station.simulator.add_fault(where, drop="after", times=times)
 
     @rule()
-    def billing_follows(self) -> None:
-        jobs.follow_plans()
-
-    @rule()
-    def charges_are_made(self) -> None:
-        self.station.bill()
-
-    @rule()
     def carrier_is_asked(self) -> None:
         self.station.inquire()
 
@@ -110,35 +145,6 @@ class Machine(RuleBasedStateMachine):
     def ended_subscriptions_expire(self) -> None:
         with transaction():
             expire_some()
-
-    @rule()
-    def messages_are_made(self) -> None:
-        jobs.make_messages()
-
-    @rule()
-    def messages_are_sent(self) -> None:
-        self.station.send()
-
-    @rule()
-    def somebody_triggers(self) -> None:
-        with transaction():
-            service.begin_run()
-        jobs.make_messages()
-
-    @rule()
-    def worker_dies_before_sending(self) -> None:
-        with transaction():
-            MessageDelivery().claim(10)
-        end_leases()
-
-    @rule()
-    def worker_dies_after_sending(self) -> None:
-        work = MessageDelivery()
-        with transaction():
-            sendings = work.claim(10)
-        for sending in sendings:
-            http_client.start(work.call(sending)).result()
-        end_leases()
 
     @rule()
     def worker_dies_in_a_charge(self) -> None:
@@ -149,18 +155,24 @@ class Machine(RuleBasedStateMachine):
             http_client.start(work.call(attempt)).result()
         end_leases()
 
-    @rule(number=NUMBERS, state=st.sampled_from(["canceled", "active"]))
-    def somebody_leaves_or_returns(self, number: int, state: str) -> None:
+    @rule(number=NUMBERS, state=st.sampled_from(["canceled", "active"]), ends=SENDING)
+    def somebody_leaves_or_returns(self, number: int, state: str, ends: str) -> None:
+        """Messages may have been made for them already."""
+        jobs.make_messages()
         msisdn = self.numbers[number]
         if msisdn not in self.stopped:
             self.station.change(msisdn, state=state)
+        self.work_is_done(False, ends)
 
-    @rule(number=NUMBERS)
-    def somebody_says_stop(self, number: int) -> None:
+    @rule(number=NUMBERS, is_under_way=st.booleans(), ends=SENDING)
+    def somebody_says_stop(self, number: int, is_under_way: bool, ends: str) -> None:
+        """A worker may have died with the message in its hands."""
+        self.work_is_done(True, "dies before" if is_under_way else "not sent")
         msisdn = self.numbers[number]
         with transaction():
             service.hear_inbound(msisdn, "STOP")
         self.stopped.setdefault(msisdn, product_clock.now())
+        self.work_is_done(True, ends)
 
     @rule(
         number=NUMBERS,
