@@ -1,0 +1,183 @@
+"""A run of messages: against a job per message, and in a table a hundred times as large."""
+
+import time
+from datetime import UTC, datetime
+
+from benchmarks import data
+from benchmarks.peers import send_one
+from benchmarks.report import Figure, Row, at_least
+from benchmarks.rig import Rig
+from project.core.queues import QueueName, wake
+from project.core.transaction import transaction
+from project.extensions import redis_client
+from project.weather.billing import plan_packages
+from project.weather.messages import jobs
+from project.weather.messages.making import MESSAGES_DUE, MESSAGES_PLANNED
+
+DUE = 50_000
+PEER = 1_500
+MILLION = 1_000_000
+DUE_OF_MILLION = 10_000
+GATEWAY_SECONDS = 0.1
+WANTED_RATIO = 8.0
+WANTED_RATIO_OF_SIZES = 0.8
+WARM_UP_SHARE = 0.05
+HELD_BACK_SECONDS = 600
+
+# Numbers end in 5, which no gateway treats in a way of its own.
+_CUSTOMERS = """
+    INSERT INTO customers (kind, reference, provider, payment_method_id, created_at)
+    SELECT 'msisdn', '+7' || 9000000000 + n * 10 + 5, 'carrier', '', now()
+      FROM generate_series(1, :count) AS n
+"""
+_SUBSCRIPTIONS = """
+    INSERT INTO subscriptions (customer_id, package_id, state, anchor_at, current_period_start,
+                               ended_at, due_at, created_at)
+    SELECT id, :package, 'active', now() - interval '1 hour', now() - interval '1 hour',
+           now() + interval '23 hours', now() + interval '23 hours', now()
+      FROM customers
+"""
+# Every stride-th subscriber is due now, the others tomorrow; they are spread over the table.
+_SUBSCRIBERS = """
+    INSERT INTO subscribers (customer_id, msisdn, lat, lon, zone, language, plan, state,
+                             forecast_gid, distance_m, created_at, updated_at, next_message_at)
+    SELECT id, reference, 55, 37, :zone, 'en', 'daily', 'active', 1 + n % 1000, 1000, now(), now(),
+           CASE n % :stride WHEN 0 THEN now() - interval '1 minute'
+                ELSE now() + interval '20 hours' END
+      FROM (SELECT id, reference, row_number() OVER (ORDER BY id) AS n FROM customers) AS new
+"""
+_FORECASTS = """
+    INSERT INTO forecasts (gid, lat, lon, fcat24, fcat48, is_active, created_at, updated_at)
+    SELECT n, 55, 37, 'Sunny with clouds, 20 degrees', 'Rain in the evening', true, now(), now()
+      FROM generate_series(1, 1000) AS n
+"""
+_DUE_AGAIN = """
+    UPDATE subscribers SET next_message_at = CASE (id - first) % :stride WHEN :rest
+               THEN now() - interval '1 minute' ELSE now() + interval '20 hours' END
+      FROM (SELECT min(id) AS first FROM subscribers) AS some
+     WHERE (id - first) % :stride = :rest OR next_message_at <= now()
+"""
+UNFINISHED = """
+    (SELECT 1 FROM subscribers WHERE next_message_at <= now() LIMIT 1)
+    UNION ALL (SELECT 1 FROM messages WHERE state = 'pending' LIMIT 1)
+"""
+UNSENT = "SELECT 1 FROM messages WHERE state = 'pending' LIMIT 1"
+ACCEPTED = "SELECT count(*) FROM messages WHERE state = 'accepted'"
+MADE = "SELECT count(*) FROM messages"
+
+
+def measure_against_peer(rig: Rig) -> list[Row]:
+    """Measure a whole run, made and sent, and the peer that sends what is made, in turn."""
+    due, of_peer = rig.options.size(DUE), rig.options.size(PEER)
+    _run_ours(rig, round(due * WARM_UP_SHARE))
+    _run_peer(rig, round(of_peer * WARM_UP_SHARE))
+    ours, theirs = [], []
+    for _ in range(rig.options.rounds):
+        ours.append(_run_ours(rig, due))
+        theirs.append(_run_peer(rig, of_peer))
+    return [
+        at_least(
+            f"a run of {due:,} messages, made and sent, gateway answers in 100 ms",
+            Figure(tuple(ours), "/s"),
+            f"a job per message that is made already (rate over {of_peer:,})",
+            Figure(tuple(theirs), "/s"),
+            WANTED_RATIO,
+        )
+    ]
+
+
+def measure_sizes(rig: Rig) -> list[Row]:
+    """Measure the selection in a small table, then in a large one, then in the small one again."""
+    due, large = rig.options.size(DUE_OF_MILLION), rig.options.size(MILLION)
+    rounds = rig.options.rounds
+    _make_ours(rig, due, due, 1)
+    in_small = _make_ours(rig, due, due, rounds)
+    in_large = _make_ours(rig, large, due, rounds)
+    in_small += _make_ours(rig, due, due, rounds)
+    return [
+        at_least(
+            f"the run's selection, {due:,} due of {large:,}",
+            Figure(tuple(in_large), "/s"),
+            f"the same {due:,} due of {due:,}",
+            Figure(tuple(in_small), "/s"),
+            WANTED_RATIO_OF_SIZES,
+        )
+    ]
+
+
+def _run_ours(rig: Rig, due: int) -> float:
+    _fill(rig, due, due)
+    rig.settle()
+    seconds = rig.seconds_until_none(UNFINISHED, lambda: wake(MESSAGES_PLANNED))
+    _require_each_once(rig, due)
+    return due / seconds
+
+
+def _run_peer(rig: Rig, due: int) -> float:
+    _fill(rig, due, due)
+    _hold_back_sending()
+    jobs.make_messages()
+    rig.execute("UPDATE messages SET due_at = now() + interval '1 hour'")
+    rig.settle()
+    ids = [row.id for row in rig.rows("SELECT id FROM messages ORDER BY id")]
+    queue = rig.queue(QueueName.DEFAULT)
+
+    def enqueue() -> None:
+        for message_id in ids:
+            queue.enqueue(send_one, message_id)
+
+    seconds = rig.seconds_until_none(UNSENT, enqueue)
+    _require_each_once(rig, due)
+    return due / seconds
+
+
+def _make_ours(rig: Rig, count: int, due: int, rounds: int) -> list[float]:
+    """Return how many messages a second one process made, which nobody sends meanwhile."""
+    _fill(rig, count, due)
+    rates = []
+    for number in range(rounds):
+        if number:
+            rig.execute("TRUNCATE messages, message_events")
+            rig.execute(_DUE_AGAIN, stride=count // due, rest=number % max(count // due, 1))
+        rig.settle()
+        _hold_back_sending()
+        started = time.perf_counter()
+        jobs.make_messages()
+        rates.append(due / (time.perf_counter() - started))
+        rig.require(due, MADE)
+    return rates
+
+
+def _fill(rig: Rig, count: int, due: int) -> None:
+    data.empty_tables(rig)
+    redis_client().delete(_mark())
+    rig.simulator.control("PUT", "/settings", {"latency_seconds": {"/sms/*": GATEWAY_SECONDS}})
+    rig.simulator.control("PUT", "/sms/settings", {"receipt_after_seconds": None})
+    with transaction():
+        package = plan_packages()["daily"]
+    rig.execute(_FORECASTS)
+    rig.execute(_CUSTOMERS, count=count)
+    rig.execute(_SUBSCRIPTIONS, package=package)
+    rig.execute(_SUBSCRIBERS, zone=_zone_at_noon(), stride=count // due)
+
+
+def _zone_at_noon() -> str:
+    """Return a zone in which nothing is quiet, whenever this is run."""
+    ahead = 12 - datetime.now(UTC).hour
+    return f"Etc/GMT{-ahead:+d}" if ahead else "Etc/GMT"
+
+
+def _hold_back_sending() -> None:
+    """Let it look as if the senders had been woken already."""
+    redis_client().set(_mark(), 1, ex=HELD_BACK_SECONDS)
+
+
+def _mark() -> str:
+    return f"wakeup:{MESSAGES_DUE.name}"
+
+
+def _require_each_once(rig: Rig, due: int) -> None:
+    rig.require(due, ACCEPTED)
+    found = rig.simulator.control("GET", "/sms")
+    if (found["accepted"], found["numbers"]) != (due, due):
+        raise AssertionError(f"{due} messages were made, and the gateways have {found}")
