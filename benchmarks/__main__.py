@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import callbacks, checks, purchases, wrk
+from benchmarks import callbacks, checks, imports, messages, purchases, wrk
 from benchmarks.report import Row, as_json, print_table
 from benchmarks.rig import Options, Rig, running_rig
 
@@ -16,6 +16,9 @@ MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "callbacks": callbacks.measure_against_peer,
     "hanging": callbacks.measure_hanging,
     "million": purchases.measure_sizes,
+    "messages": messages.measure_against_peer,
+    "messages-million": messages.measure_sizes,
+    "import": imports.measure,
 }
 
 

@@ -8,6 +8,7 @@ import sys
 from demo.billing import BillingStory
 from demo.mobile import MobileStory
 from demo.story import DemoFailed, console
+from demo.weather import WeatherStory
 from project.config import load_environment
 
 
@@ -17,6 +18,7 @@ def main() -> int:
     try:
         MobileStory().run()
         BillingStory().run()
+        WeatherStory().run()
     except DemoFailed as failure:
         console.print(f"\n[bold red]The demo failed:[/] {failure}")
         return 1

@@ -25,6 +25,7 @@ from project.extensions import db, redis_client
 from project.mobile.purchases import queries as purchase_queries
 from project.mobile.purchases.verification import PurchaseVerification
 from project.schedule import schedule
+from project.weather.messages import commands as weather_messages
 
 WAIT_SECONDS = 60
 MIGRATION_LOCK = 7_265_309_118
@@ -39,6 +40,7 @@ def register(app: Flask) -> None:
         purchase_run,
         callbacks_run,
         *billing.COMMANDS,
+        *weather_messages.COMMANDS,
     ):
         app.cli.add_command(command)
     for group in (clock_commands, api_key_commands, schedule_commands):
