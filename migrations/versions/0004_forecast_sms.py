@@ -88,7 +88,6 @@ def upgrade() -> None:
     sa.CheckConstraint('lat BETWEEN -90 AND 90', name=op.f('ck_subscribers_lat')),
     sa.CheckConstraint('lon BETWEEN -180 AND 180', name=op.f('ck_subscribers_lon')),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_subscribers_customer_id')),
-    sa.ForeignKeyConstraint(['forecast_gid'], ['forecasts.gid'], name=op.f('fk_subscribers_forecast_gid'), ondelete='SET NULL'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_subscribers')),
     sa.UniqueConstraint('customer_id', name=op.f('uq_subscribers_customer_id')),
     sa.UniqueConstraint('msisdn', name=op.f('uq_subscribers_msisdn'))

@@ -194,4 +194,4 @@ def next_charges(customer_ids: Sequence[int]) -> dict[int, datetime]:
             subscriptions.c.customer_id.in_(customer_ids), subscriptions.c.due_at.is_not(None)
         )
     )
-    return {customer_id: due_at for customer_id, due_at in rows}
+    return {row.customer_id: row.due_at for row in rows}

@@ -66,9 +66,9 @@ class Subscriber(Model):
     language: Mapped[str] = mapped_column(Text)
     plan: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text)
-    forecast_gid: Mapped[int | None] = mapped_column(
-        BigInteger, ForeignKey(Forecast.gid, ondelete="SET NULL")
-    )
+    # Not constrained: a file of a million rows would be checked a million times. Whoever deletes
+    # a forecast takes it from its subscribers.
+    forecast_gid: Mapped[int | None] = mapped_column(BigInteger)
     distance_m: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)

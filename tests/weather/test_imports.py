@@ -284,7 +284,8 @@ class TestHowFilesAreWritten:
 
     @pytest.mark.parametrize(
         "moment",
-        ["2026-01-31", "2026-01-31 08:00", "2026-01-31T08:00:00.5+03:00", "2026-01-31 08:00:00 +0300",
+        ["2026-01-31", "2026-01-31 08:00", "2026-01-31T08:00:00.5+03:00",
+         "2026-01-31 08:00:00 +0300",
          "1769846400", "1769846400000", "1769846400.25"],
     )  # fmt: skip
     def test_times_come_in_the_usual_forms(self, desk: Operator, moment: str) -> None:

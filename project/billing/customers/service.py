@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Text, literal, select
+from sqlalchemy import Text, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Customer
@@ -45,30 +45,40 @@ def ensure_customers(
 ) -> dict[str, int]:
     """Return the ids of the customers of this kind by reference, made if need be.
 
-    `pay_by_reference`: the reference itself, such as a phone number, is what they pay with. The references are sorted, so that two who make the same ones wait for each other in line.
+    `pay_by_reference`: the reference itself, such as a phone number, is what they pay with. The
+    references are sorted, so that two who make the same ones wait for each other in line.
     """
     ordered = sorted(set(references))
-    given = bulk.rows_of({"reference": (Text(), ordered)})
-    db.session.execute(
+    given = func.unnest(bulk.text_array(ordered)).column_valued("reference")
+    made = db.session.execute(
         insert(Customer)
         .from_select(
             ["kind", "reference", "provider", "payment_method_id", "created_at"],
             select(
                 literal(kind, Text()),
-                given.c.reference,
+                given,
                 literal(provider, Text()),
-                given.c.reference if pay_by_reference else literal(None, Text()),
+                given if pay_by_reference else literal(None, Text()),
                 literal(clock.now(), Timestamp),
             ),
         )
         .on_conflict_do_nothing(index_elements=["kind", "reference"])
+        .returning(Customer.reference, Customer.id)
     )
+    ids = {row.reference: row.id for row in made}
+    there = [reference for reference in ordered if reference not in ids]
+    if there:
+        ids |= _customer_ids(kind, there)
+    return ids
+
+
+def _customer_ids(kind: str, references: Sequence[str]) -> dict[str, int]:
     found = db.session.execute(
-        select(Customer.reference, Customer.id)
-        .join(given, given.c.reference == Customer.reference)
-        .where(Customer.kind == kind)
+        select(Customer.reference, Customer.id).where(
+            Customer.kind == kind, Customer.reference == func.any(bulk.text_array(references))
+        )
     )
-    return {reference: customer_id for reference, customer_id in found}
+    return {row.reference: row.id for row in found}
 
 
 def existing_customer(customer_id: int | None) -> Customer:

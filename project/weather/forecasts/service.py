@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from project.core import clock
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
 from project.weather.imports.tasks import ensure_assignments
-from project.weather.models import Forecast
+from project.weather.models import Forecast, Subscriber
 
 PLACE = ("lat", "lon", "is_active")
 
@@ -46,6 +47,12 @@ def delete_forecast(gid: int) -> None:
     """Delete a forecast; its subscribers get the next one. Raises NotFound."""
     db.session.delete(existing_forecast(gid))
     db.session.flush()
+    db.session.execute(
+        update(Subscriber)
+        .where(Subscriber.forecast_gid == gid)
+        .values(forecast_gid=None, distance_m=None)
+        .execution_options(synchronize_session=False)
+    )
     ensure_assignments()
 
 

@@ -5,27 +5,23 @@ their numbers, so two that change the same ones wait for each other and never de
 function takes a number at most once and returns what became of each row, in the order given.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import tzfpy
+from psycopg.errors import UniqueViolation
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
-    BindParameter,
     ColumnElement,
     Row,
     Table,
-    Text,
     func,
-    literal,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.customers.service import ensure_customers
 from project.core import bulk, clock
@@ -36,6 +32,22 @@ from project.weather.forecasts.nearest import Nearest
 from project.weather.models import SmsStop, Subscriber
 from project.weather.numbers import language_of
 from project.weather.states import Plan, SubscriberState, may_subscriber_move
+
+INSERTED = (
+    "customer_id",
+    "msisdn",
+    "language",
+    "plan",
+    "state",
+    "created_at",
+    "updated_at",
+    "billing_due_at",
+    "lat",
+    "lon",
+    "zone",
+    "forecast_gid",
+    "distance_m",
+)
 
 subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
 
@@ -104,7 +116,7 @@ def cancel(numbers: Sequence[str]) -> list[Outcome]:
         now = clock.now()
         db.session.execute(
             update(subscribers)
-            .where(subscribers.c.id.in_([row.id for row in leaving]))
+            .where(subscribers.c.id == func.any(bulk.integer_array(row.id for row in leaving)))
             .values(
                 state=str(SubscriberState.CANCELED),
                 canceled_at=now,
@@ -184,7 +196,7 @@ def _is_at(row: Row[*tuple[Any, ...]], one: Addition | Relocation) -> bool:
     return bool(row.lat == one.lat and row.lon == one.lon and row.forecast_gid == gid)
 
 
-def _locked(numbers: Iterable[str]) -> dict[str, Row[*tuple[Any, ...]]]:
+def _locked(numbers: Sequence[str]) -> dict[str, Row[*tuple[Any, ...]]]:
     columns = subscribers.c
     rows = db.session.execute(
         select(
@@ -198,19 +210,15 @@ def _locked(numbers: Iterable[str]) -> dict[str, Row[*tuple[Any, ...]]]:
             columns.forecast_gid,
             columns.canceled_at,
         )
-        .where(columns.msisdn == func.any(_texts(numbers)))
+        .where(columns.msisdn == func.any(bulk.text_array(numbers)))
         .order_by(columns.msisdn)
         .with_for_update()
     )
     return {row.msisdn: row for row in rows}
 
 
-def _texts(values: Iterable[str]) -> BindParameter[Any]:
-    return literal(list(values), ARRAY(Text()))
-
-
-def _stopped(numbers: Iterable[str]) -> set[str]:
-    found = select(SmsStop.msisdn).where(SmsStop.msisdn == func.any(_texts(numbers)))
+def _stopped(numbers: Sequence[str]) -> set[str]:
+    found = select(SmsStop.msisdn).where(SmsStop.msisdn == func.any(bulk.text_array(numbers)))
     return set(db.session.scalars(found))
 
 
@@ -222,28 +230,29 @@ def _insert(additions: Sequence[Addition], now: datetime) -> None:
     customers = ensure_customers(
         billing.CUSTOMER_KIND, numbers, provider=billing.CARRIER, pay_by_reference=True
     )
-    size = len(additions)
-    columns: dict[str, Sequence[Any]] = {
-        "customer_id": [customers[number] for number in numbers],
-        "msisdn": numbers,
-        "language": [str(language_of(number)) for number in numbers],
-        "plan": [str(one.plan) for one in additions],
-        "state": [str(SubscriberState.ACTIVE)] * size,
-        "created_at": [now] * size,
-        "updated_at": [now] * size,
-        "billing_due_at": [now] * size,
-        **_places([(one, zone_at(one.lat, one.lon)) for one in additions]),
-    }
-    typed = {name: (subscribers.c[name].type, values) for name, values in columns.items()}
-    given = bulk.rows_of(typed)
-    inserted = db.session.scalars(
-        insert(subscribers)
-        .from_select(list(columns), select(*given.c).order_by(given.c.msisdn))
-        .on_conflict_do_nothing()
-        .returning(subscribers.c.id)
-    ).all()
-    if len(inserted) != size:
-        raise ChangedMeanwhileError
+    active, moment = str(SubscriberState.ACTIVE), now.isoformat()
+    rows = (
+        (
+            customers[one.msisdn],
+            one.msisdn,
+            str(language_of(one.msisdn)),
+            str(one.plan),
+            active,
+            moment,
+            moment,
+            moment,
+            one.lat,
+            one.lon,
+            zone_at(one.lat, one.lon),
+            one.nearest.gid if one.nearest else None,
+            one.nearest.distance_m if one.nearest else None,
+        )
+        for one in additions
+    )
+    try:
+        bulk.copy_rows(subscribers, INSERTED, rows)
+    except UniqueViolation as error:
+        raise ChangedMeanwhileError from error
     billing.wake_billing()
 
 
