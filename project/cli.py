@@ -25,6 +25,7 @@ from project.extensions import db, redis_client
 from project.mobile.purchases import queries as purchase_queries
 from project.mobile.purchases.verification import PurchaseVerification
 from project.schedule import schedule
+from project.weather.imports import commands as weather_imports
 from project.weather.messages import commands as weather_messages
 
 WAIT_SECONDS = 60
@@ -40,6 +41,7 @@ def register(app: Flask) -> None:
         purchase_run,
         callbacks_run,
         *billing.COMMANDS,
+        *weather_imports.COMMANDS,
         *weather_messages.COMMANDS,
     ):
         app.cli.add_command(command)

@@ -20,7 +20,7 @@ from project.weather.states import TaskKind, TaskState, may_task_move
 
 TASKS_DUE = Wakeup("tasks", QueueName.DEFAULT, "project.weather.imports.jobs.run_due_tasks")
 PIECE_BYTES = 1024**2
-LONGEST_STEP_SECONDS = 60
+LONGEST_STEP_SECONDS = 20
 FIRST_RETRY_SECONDS = 30
 
 tasks: Table = Task.__table__  # type: ignore[assignment]

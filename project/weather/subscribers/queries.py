@@ -25,6 +25,11 @@ def listed_subscribers(filters: Mapping[str, Any]) -> Select[Any]:
     return statement
 
 
+def existing_numbers(numbers: Sequence[str]) -> Sequence[str]:
+    """Return those of the numbers that are subscribers, whatever their state."""
+    return db.session.scalars(select(Subscriber.msisdn).where(Subscriber.msisdn.in_(numbers))).all()
+
+
 def shown(found: Sequence[Subscriber]) -> list[dict[str, Any]]:
     """Return subscribers as they are shown: with their next charge and their last message."""
     charges = billing.next_charges([one.customer_id for one in found])
