@@ -82,6 +82,7 @@ def upgrade() -> None:
     sa.Column('canceled_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('billing_due_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('next_message_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('paid_until', sa.DateTime(timezone=True), nullable=True),
     sa.CheckConstraint("language IN ('en', 'tr', 'ru')", name=op.f('ck_subscribers_language')),
     sa.CheckConstraint("plan IN ('daily', 'weekly')", name=op.f('ck_subscribers_plan')),
     sa.CheckConstraint("state IN ('active', 'canceled', 'stopped')", name=op.f('ck_subscribers_state')),

@@ -5,16 +5,15 @@ statement. A worker then brings billing into agreement, many subscribers at a ti
 asked after that commit, as for any other charge.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Table, func, select, update
+from sqlalchemy import BigInteger, Row, Table, func, select, update
 
 from project.billing.customers import service as customers
 from project.billing.packages import service as packages
 from project.billing.payments.service import wake_prompt_charges
-from project.billing.queries import is_paid
 from project.billing.signals import SubscriptionChange, subscription_changed
 from project.billing.states import AtRetryEnd, ChargeTime
 from project.billing.subscriptions import service as subscriptions
@@ -105,6 +104,7 @@ def _due_subscribers(now: datetime) -> Sequence[Row[*tuple[Any, ...]]]:
             columns.state,
             columns.zone,
             columns.billing_due_at,
+            columns.paid_until,
         )
         .where(columns.billing_due_at <= now)
         .order_by(columns.billing_due_at)
@@ -133,8 +133,8 @@ def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
         [Prepaid(row.customer_id, package_ids[row.plan], begins[row.zone]) for row in active]
     )
     # Whoever came back within a period that is paid hears of no renewal before its end.
-    customer_ids = [row.customer_id for row in active]
-    plan_messages(_active_zones(customer_ids, is_paid(subscribers.c.customer_id, now)), now)
+    paid = [row for row in active if row.paid_until is not None and row.paid_until > now]
+    _plan_messages([(row.id, row.zone, row.paid_until) for row in paid], now)
     wake_prompt_charges()
 
 
@@ -166,59 +166,71 @@ def _ensure_package(plan: Plan, price: int) -> int:
     ).id
 
 
-def plan_messages(zones: Mapping[int, str], now: datetime) -> None:
-    """Set when the next message of each subscriber is to be made; {id: zone}."""
-    if not zones:
+def _plan_messages(rows: Sequence[tuple[int, str, datetime]], now: datetime) -> None:
+    """Set when the next messages are to be made; rows of (id, zone, paid until)."""
+    if not rows:
         return
-    times = {zone: local_time.next_message_time(zone, now) for zone in set(zones.values())}
+    times = {zone: local_time.next_message_time(zone, now) for zone in {row[1] for row in rows}}
     planned = bulk.rows_of(
         {
-            "id": (BigInteger(), list(zones)),
-            "at": (Timestamp, [times[zone] for zone in zones.values()]),
+            "id": (BigInteger(), [row[0] for row in rows]),
+            "at": (Timestamp, [times[row[1]] for row in rows]),
+            "paid_until": (Timestamp, [row[2] for row in rows]),
         }
     )
     db.session.execute(
         update(subscribers)
         .where(subscribers.c.id == planned.c.id)
-        .values(next_message_at=planned.c.at)
+        .values(next_message_at=planned.c.at, paid_until=planned.c.paid_until)
     )
 
 
 @subscription_changed.connect
 def hear_of_subscriptions(_sender: Any, happened: Sequence[SubscriptionChange]) -> None:
     """Plan a message where a period was paid, and cancel whom the carrier refused for good."""
-    renewed = {change.customer_id for change in happened if change.type == "renewed"}
-    ended = {change.customer_id for change in happened if change.type in ENDED}
+    renewed = {one.customer_id: one.ended_at for one in happened if one.type == "renewed"}
+    ended = {one.customer_id for one in happened if one.type in ENDED}
     now = clock.now()
     if renewed:
-        plan_messages(_active_zones(renewed), now)
+        _hear_of_renewals(renewed, now)
     if ended:
-        db.session.execute(
-            update(subscribers)
-            .where(
-                subscribers.c.customer_id.in_(ended),
-                subscribers.c.state == str(SubscriberState.ACTIVE),
-                # Somebody who has just come back, or changed, is yet to be subscribed anew.
-                subscribers.c.billing_due_at.is_(None),
-            )
-            .values(
-                state=str(SubscriberState.CANCELED),
-                canceled_at=now,
-                updated_at=now,
-                next_message_at=None,
-            )
-        )
+        _hear_of_ends(ended, now)
 
 
-def _active_zones(customer_ids: Iterable[int], *among: ColumnElement[bool]) -> dict[int, str]:
+def _hear_of_renewals(ends: Mapping[int, datetime], now: datetime) -> None:
     rows = db.session.execute(
-        select(subscribers.c.id, subscribers.c.zone).where(
-            subscribers.c.customer_id.in_(list(customer_ids)),
+        select(
+            subscribers.c.id, subscribers.c.zone, subscribers.c.customer_id, subscribers.c.state
+        ).where(subscribers.c.customer_id.in_(list(ends)))
+    ).all()
+    active = [row for row in rows if row.state == SubscriberState.ACTIVE]
+    _plan_messages([(row.id, row.zone, ends[row.customer_id]) for row in active], now)
+    for row in rows:
+        if row.state != SubscriberState.ACTIVE:
+            # Who left while the charge was under way may come back within what it paid for.
+            db.session.execute(
+                update(subscribers)
+                .where(subscribers.c.id == row.id)
+                .values(paid_until=ends[row.customer_id])
+            )
+
+
+def _hear_of_ends(customer_ids: set[int], now: datetime) -> None:
+    db.session.execute(
+        update(subscribers)
+        .where(
+            subscribers.c.customer_id.in_(customer_ids),
             subscribers.c.state == str(SubscriberState.ACTIVE),
-            *among,
+            # Somebody who has just come back, or changed, is yet to be subscribed anew.
+            subscribers.c.billing_due_at.is_(None),
+        )
+        .values(
+            state=str(SubscriberState.CANCELED),
+            canceled_at=now,
+            updated_at=now,
+            next_message_at=None,
         )
     )
-    return {row.id: row.zone for row in rows}
 
 
 def ensure_customer(msisdn: str) -> int:

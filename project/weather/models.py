@@ -52,7 +52,7 @@ class Subscriber(Model):
 
     `distance_m` is the way to its forecast on the sphere, `zone` the time zone where it is.
     `billing_due_at` is set where billing has yet to follow what was changed here; `next_message_at`
-    where the next message is to be made, if the period is paid then.
+    where the next message is to be made, if it is before `paid_until`, which billing tells.
     """
 
     __tablename__ = "subscribers"
@@ -75,6 +75,7 @@ class Subscriber(Model):
     canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
     billing_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
     next_message_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    paid_until: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
         CheckConstraint("lat BETWEEN -90 AND 90", name="lat"),

@@ -71,8 +71,10 @@ def _seed(stack: Stack, count: int) -> None:
     stack.fetch(
         """
         INSERT INTO subscribers (customer_id, msisdn, lat, lon, zone, language, plan, state,
-                                 forecast_gid, distance_m, created_at, updated_at, next_message_at)
-        SELECT id, reference, 55, 37, %(zone)s, 'en', 'daily', 'active', 1, 0, now(), now(), now()
+                                 forecast_gid, distance_m, created_at, updated_at, paid_until,
+                                 next_message_at)
+        SELECT id, reference, 55, 37, %(zone)s, 'en', 'daily', 'active', 1, 0, now(), now(),
+               now() + interval '23 hours', now()
         FROM customers
         """,
         {"zone": _zone_at_noon()},

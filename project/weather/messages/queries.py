@@ -44,7 +44,10 @@ NO_FORECAST = "no forecast"
 
 
 def recipients(now: datetime) -> Select[Any]:
-    """Select subscribers with what decides whether they get a message now, and which."""
+    """Select subscribers with what decides whether they get a message now, and which.
+
+    What billing has told of the period is enough here; it is asked itself before each is sent.
+    """
     columns = subscribers.c
     has_forecast = and_(forecasts.c.gid == columns.forecast_gid, forecasts.c.is_active)
     return (
@@ -55,7 +58,7 @@ def recipients(now: datetime) -> Select[Any]:
             columns.language,
             columns.next_message_at,
             columns.state,
-            is_paid(columns.customer_id, now).label("is_paid"),
+            func.coalesce(columns.paid_until > now, False).label("is_paid"),
             exists().where(stops.c.msisdn == columns.msisdn).label("is_stopped"),
             forecasts.c.fcat24,
             forecasts.c.fcat48,
