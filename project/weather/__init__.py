@@ -29,7 +29,7 @@ def register(app: Flask) -> None:
     """Serve the routes of the forecast SMS and watch what is due."""
     app.url_map.converters["msisdn"] = MsisdnConverter
     rest_api.register_converter(
-        MsisdnConverter, lambda _: {"type": "string", "pattern": "^[+]?[0-9]{4,17}$"}
+        MsisdnConverter, lambda _: {"type": "string", "pattern": "^[+]?[0-9]{1,17}$"}
     )
     for blueprint in (forecasts, forecast_imports):
         _serve(blueprint, PATHS["forecasts"])

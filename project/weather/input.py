@@ -47,7 +47,7 @@ class Msisdn(fields.String):
 class MsisdnConverter(BaseConverter):
     """A phone number in a path, with or without its plus sign."""
 
-    regex = r"\+?[0-9]{4,17}"
+    regex = r"\+?[0-9]{1,17}"
 
 
 def read_msisdn(written: str) -> str:

@@ -93,6 +93,13 @@ _MESSAGE_MOVES = {
     MessageState.EXPIRED: {MessageState.DELIVERED, MessageState.FAILED},
 }
 
+EXPIRED_TASK = "EXPIRED"
+"""What is told of a task that is not known, or whose end is too long ago."""
+TASK_STATUSES = {state: state.name for state in TaskState} | {
+    TaskState.CANCELED: TaskState.FAILURE.name
+}
+"""What is told of a task by its state, in the words that older clients know."""
+
 
 def may_subscriber_move(old: SubscriberState, new: SubscriberState) -> bool:
     """Tell whether a subscriber may go from one state to another; staying is always allowed."""

@@ -6,11 +6,11 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from project.core.errors import BadRequest
 from project.core.input import InputSchema, Moment, PageSchema
-from project.weather.imports.service import STATUSES
 from project.weather.input import Flag
-from project.weather.states import TaskKind, TaskState
+from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
 
 KIND = validate.OneOf([str(kind) for kind in TaskKind])
+STATUS = validate.OneOf([*dict.fromkeys(TASK_STATUSES.values()), EXPIRED_TASK])
 STATE = validate.OneOf([str(state) for state in TaskState])
 
 
@@ -89,7 +89,7 @@ class TaskStatusSchema(Schema):
     """How far a task is, in the words of older clients; EXPIRED has nothing but its id."""
 
     status = fields.String(required=True)
-    task_status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+    task_status = fields.String(required=True, validate=STATUS)
     task_id = fields.UUID(required=True)
     total = fields.Integer(allow_none=True)
     done = fields.Integer()

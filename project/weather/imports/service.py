@@ -10,14 +10,10 @@ from project.weather.imports import queries, tasks
 from project.weather.imports.previewing import Preview, preview
 from project.weather.imports.uploads import Upload
 from project.weather.models import Task, TaskError
-from project.weather.states import TaskKind, TaskState
+from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
 
-EXPIRED = "EXPIRED"
 BYTE_ORDER_MARK = "\ufeff"
 STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_TOLD = {state: state.name for state in TaskState} | {TaskState.CANCELED: "FAILURE"}
-
-STATUSES = sorted({*_TOLD.values(), EXPIRED})
 
 
 def take_file(kind: TaskKind, upload: Upload) -> Task:
@@ -34,10 +30,10 @@ def task_status(task_id: UUID) -> dict[str, Any]:
     """Return how far a task is, in the words of older clients; EXPIRED if it is not known."""
     task = queries.task_still_told(task_id)
     if task is None:
-        return {"task_status": EXPIRED, "task_id": task_id}
+        return {"task_status": EXPIRED_TASK, "task_id": task_id}
     return {
         **{name: getattr(task, name) for name in PROGRESS},
-        "task_status": _TOLD[TaskState(task.state)],
+        "task_status": TASK_STATUSES[TaskState(task.state)],
         "task_id": task.id,
     }
 
