@@ -5,6 +5,7 @@ Whoever is killed in between leaves the task at a row boundary; the next worker 
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -18,11 +19,12 @@ from project.core.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.nearest import ForecastTree, forecasts_version, load_tree
 from project.weather.imports import queries, tasks
+from project.weather.imports.ahead import ahead
 from project.weather.imports.assigning import assign_some
 from project.weather.imports.checking import Problem
 from project.weather.imports.doubles import scan
-from project.weather.imports.files import Chunk, FileError, Table, open_table
-from project.weather.imports.kinds import KINDS, FileKind
+from project.weather.imports.files import FileError, Table, open_table
+from project.weather.imports.kinds import KINDS, FileKind, Read
 from project.weather.imports.tasks import ClaimLostError
 from project.weather.models import Task, TaskChunk, TaskError
 from project.weather.states import TaskKind
@@ -111,13 +113,16 @@ class _Run:
 
     def _read_file(self) -> None:
         kind, table = self._open()
-        for chunk in table.chunks(get_settings().import_chunk_rows, start=self.next_row):
-            if not self._take(kind, chunk):
-                return
-            if self._is_time_up():
-                with transaction():
-                    tasks.pause(tasks.hold(self.id, self.claim_id))
-                return
+        chunks = table.chunks(get_settings().import_chunk_rows, start=self.next_row)
+        # The next chunk is read and checked while the database is at the last one.
+        with closing(ahead(kind.read(chunk) for chunk in chunks)) as reads:
+            for read in reads:
+                if not self._take(kind, read):
+                    return
+                if self._is_time_up():
+                    with transaction():
+                        tasks.pause(tasks.hold(self.id, self.claim_id))
+                    return
         self._finish(kind)
 
     def _open(self) -> tuple[FileKind[Any], Table]:
@@ -147,18 +152,19 @@ class _Run:
             yield piece
             number += 1
 
-    def _take(self, kind: FileKind[Any], chunk: Chunk) -> bool:
+    def _take(self, kind: FileKind[Any], read: Read[Any]) -> bool:
         """Take a chunk and tell whether to go on: not when there are too many bad rows."""
         for attempt in range(1, TRIES_PER_CHUNK + 1):
             try:
-                return self._try_to_take(kind, chunk)
+                return self._try_to_take(kind, read)
             except ChangedMeanwhileError:
                 if attempt == TRIES_PER_CHUNK:
                     raise
+                read = kind.read(read.checked.chunk)
         return False
 
-    def _try_to_take(self, kind: FileKind[Any], chunk: Chunk) -> bool:
-        read = kind.read(chunk)
+    def _try_to_take(self, kind: FileKind[Any], read: Read[Any]) -> bool:
+        chunk = read.checked.chunk
         with transaction():
             task = tasks.hold(self.id, self.claim_id)
             counts = kind.apply(read)
