@@ -248,7 +248,7 @@ def _parse(env: Env) -> Settings:
         login_rate_limit=env.str("LOGIN_RATE_LIMIT", "20/minute", validate=_rate_limit),
         forecast_max_km=env.float("FORECAST_MAX_KM", 100, validate=Range(1, 20_100)),
         import_max_bytes=env.int("IMPORT_MAX_BYTES", 200 * 1024**2, validate=Range(1024)),
-        import_chunk_rows=env.int("IMPORT_CHUNK_ROWS", 5000, validate=Range(1, 50_000)),
+        import_chunk_rows=env.int("IMPORT_CHUNK_ROWS", 20_000, validate=Range(1, 50_000)),
         import_max_errors=env.int("IMPORT_MAX_ERRORS", 100_000, validate=Range(0, 1_000_000)),
         import_file_days=env.int("IMPORT_FILE_DAYS", 3, validate=Range(0, 365)),
         max_task_retry=env.int("MAX_TASK_RETRY", 3, validate=Range(0, 100)),
