@@ -90,17 +90,16 @@ _upload_route(
 )
 
 
+_TASK_ID = {
+    "schema": {
+        "type": "object",
+        "properties": {"task_id": {"type": "string", "format": "uuid"}},
+        "additionalProperties": False,
+    }
+}
 REFERENCE = {
     "required": False,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {"task_id": {"type": "string", "format": "uuid"}},
-                "additionalProperties": False,
-            }
-        }
-    },
+    "content": {"application/json": _TASK_ID, "application/x-www-form-urlencoded": _TASK_ID},
 }
 
 
@@ -154,7 +153,9 @@ def show_task(task_id: UUID) -> dict[str, Any]:
 
 @tasks.get("/<uuid:task_id>/errors.csv")
 @operator(Scope.READ)
-@tasks.response(200, content_type="text/csv", description="The rows that were not taken.")
+@tasks.response(
+    200, {"type": "string"}, content_type="text/csv", description="The rows that were not taken."
+)
 @own_transactions
 def show_task_errors(task_id: UUID) -> Response:
     """List the rows that were not taken, and notes on others, for a spreadsheet."""
