@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields, validate
 from werkzeug.routing import BaseConverter
 
 from project.core.errors import NotFound
+from project.weather.forecasts.sphere import DECIMALS
 from project.weather.numbers import ImpossibleNumberError, normalized
 
 
@@ -18,7 +19,8 @@ class Degrees(fields.Float):
     def _validated(self, value: Any) -> Any:
         if isinstance(value, bool):
             raise self.make_error("invalid", input=value)
-        return super()._validated(value)
+        degrees = super()._validated(value)
+        return None if degrees is None else round(degrees, DECIMALS)
 
 
 class Flag(fields.Boolean):

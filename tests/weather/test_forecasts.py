@@ -29,6 +29,14 @@ def test_a_forecast_is_made_shown_changed_and_deleted(operator: FlaskClient) -> 
     assert operator.get("/api/forecasts/7").status_code == 404
 
 
+def test_degrees_next_to_nothing_are_nothing(desk: Operator) -> None:
+    desk.forecast(1, (5e-324, -1e-300))
+    task = desk.imported("forecasts", lines(FORECASTS, "2,1e-320,1e-310,a,b"))
+
+    assert counts(task) == (1, 0, 0, 0)
+    assert desk.subscriber("+79161234567", (1e-320, 0.0))["forecast"]["gid"] == 1
+
+
 def test_a_gid_is_taken_once(operator: FlaskClient) -> None:
     operator.post("/api/forecasts", json=BODY)
 

@@ -13,7 +13,7 @@ from project.core import bulk, clock
 from project.core.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.nearest import ForecastTree, load_tree, nearest_to
-from project.weather.forecasts.sphere import EARTH_RADIUS_M, distances_m
+from project.weather.forecasts.sphere import DECIMALS, EARTH_RADIUS_M, distances_m
 from project.weather.models import Forecast
 from tests.conftest import ChangeSettings
 
@@ -21,7 +21,10 @@ Place = tuple[float, float]
 
 LATITUDES = st.one_of(st.floats(-90, 90), st.sampled_from([-90.0, 0.0, 89.999, 90.0]))
 LONGITUDES = st.one_of(st.floats(-180, 180), st.sampled_from([-180.0, -179.99, 179.99, 180.0]))
-PLACES = st.tuples(LATITUDES, LONGITUDES)
+PLACES = st.tuples(
+    LATITUDES.map(lambda degrees: round(degrees, DECIMALS)),
+    LONGITUDES.map(lambda degrees: round(degrees, DECIMALS)),
+)
 SLACK_M = 0.01
 
 

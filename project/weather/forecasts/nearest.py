@@ -15,7 +15,7 @@ from sqlalchemy.sql import func
 from project.config import get_settings
 from project.core.transaction import transaction
 from project.extensions import db
-from project.weather.forecasts.sphere import Floats, distances_m, unit_vectors
+from project.weather.forecasts.sphere import DECIMALS, Floats, distances_m, unit_vectors
 from project.weather.models import Forecast
 
 READ_AT_ONCE = 20_000
@@ -32,6 +32,7 @@ class Nearest:
 
 def nearest_to(lat: float, lon: float) -> Nearest | None:
     """Return the forecast for one place, asked of the database."""
+    lat, lon = round(lat, DECIMALS), round(lon, DECIMALS)
     earth = func.ll_to_earth(Forecast.lat, Forecast.lon)
     here = func.ll_to_earth(literal(lat, Double()), literal(lon, Double()))
     found = db.session.execute(

@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
+DECIMALS = 9
+"""Degrees are kept to a tenth of a millimetre: sines of what is next to nothing are no numbers."""
+
 EARTH_RADIUS_M = 6_371_008.8
 """The mean radius of the Earth (IUGG)."""
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from project.weather.forecasts.sphere import Floats
+from project.weather.forecasts.sphere import DECIMALS, Floats
 from project.weather.imports.files import Chunk
 from project.weather.numbers import ImpossibleNumberError, normalized
 
@@ -89,7 +89,7 @@ class Checked:
             reason = f"Not a number of degrees from -{limit} to {limit}."
             self.refuse(int(index), column, reason, values[index])
         found[bad] = 0
-        return found
+        return np.round(found, DECIMALS)
 
     def msisdns(self) -> list[str]:
         """Return the numbers in E.164; "" in rows that are not good."""
