@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import click
+import numpy as np
 from faker import Faker
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -37,6 +38,14 @@ from project.mobile.devices import service as devices
 from project.mobile.models import App, Device, DeviceOs, Purchase
 from project.mobile.purchases import service as purchases
 from project.mobile.stores.base import Refused, StoreAnswer, Unavailable, Verified
+from project.weather.forecasts.importing import ForecastRow, save_forecasts
+from project.weather.forecasts.nearest import load_tree
+from project.weather.imports.tasks import ensure_assignments
+from project.weather.models import Forecast, Subscriber
+from project.weather.states import Plan
+from project.weather.subscribers import changes
+from project.weather.subscribers.changes import Addition
+from project.weather.subscribers.queries import existing_numbers
 
 BATCH = 200
 PERIOD_DAYS = 30
@@ -44,6 +53,30 @@ SEED_PASSWORD = "a seeded company logs in with this"
 CLICK_BATCH = 1000
 OFFERS = 40
 SOURCES = ("google", "facebook", "tiktok", "newsletter", "bing", "partner", "direct")
+MODELS = (
+    App,
+    Device,
+    Purchase,
+    Package,
+    Company,
+    Subscription,
+    Payment,
+    Forecast,
+    Subscriber,
+)
+CITIES = (
+    (55.7558, 37.6173),  # Moscow
+    (59.9343, 30.3351),  # Saint Petersburg
+    (56.8389, 60.6057),  # Yekaterinburg
+    (55.0084, 82.9357),  # Novosibirsk
+    (43.1155, 131.8855),  # Vladivostok
+    (43.5855, 39.7231),  # Sochi
+    (41.0082, 28.9784),  # Istanbul
+    (39.9334, 32.8597),  # Ankara
+    (38.4237, 27.1428),  # Izmir
+    (36.8969, 30.7133),  # Antalya
+)
+SKIES = ("Sun", "Clouds", "Rain", "Fog", "Snow", "Wind")
 ANSWERS = ("good", "refused", "unavailable")
 ANSWER_SHARES = (85, 10, 5)
 
@@ -241,6 +274,59 @@ class Seeder:
         waiting = select(waiting.subquery().c.click_id)
         return set(db.session.scalars(union_all(counted, waiting)))
 
+    def forecasts(self, count: int) -> None:
+        """Make forecasts in and around real cities; those that are there stay as they are."""
+        rows = [self._forecast(number) for number in range(1, count + 1)]
+        for batch in self._batches("forecasts", rows):
+            with transaction():
+                save_forecasts(batch)
+        with transaction():
+            ensure_assignments()
+
+    def _forecast(self, number: int) -> ForecastRow:
+        lat, lon = self._place()
+        low = self.random.randint(-10, 25)
+        today, tomorrow = (self.random.choice(SKIES) for _ in range(2))
+        return ForecastRow(
+            self.seed * 1_000_000 + number,
+            lat,
+            lon,
+            f"{today}, {low}..{low + 6} C",
+            f"{tomorrow}, {low - 1}..{low + 5} C",
+            True,
+        )
+
+    def _place(self) -> tuple[float, float]:
+        """Return a place up to some thirty kilometres from a city."""
+        lat, lon = self.random.choice(CITIES)
+        return (
+            round(lat + self.random.uniform(-0.2, 0.2), 5),
+            round(lon + self.random.uniform(-0.3, 0.3), 5),
+        )
+
+    def subscribers(self, count: int) -> None:
+        """Add numbers near the cities; some have left again."""
+        tree = load_tree()
+        numbers = [self._number(at) for at in range(count)]
+        for batch in self._batches("subscribers", numbers):
+            rows = [(number, self._place(), self.random.choice(list(Plan))) for number in batch]
+            lat, lon = (np.array([place[axis] for _, place, _ in rows]) for axis in (0, 1))
+            near = tree.nearest(lat, lon)
+            with transaction():
+                known = set(existing_numbers(batch))
+                changes.add(
+                    [
+                        Addition(number, plan, place[0], place[1], near.at(at))
+                        for at, (number, place, plan) in enumerate(rows)
+                        if number not in known
+                    ]
+                )
+                changes.cancel([number for number in batch[::12] if number not in known])
+
+    def _number(self, at: int) -> str:
+        prefix = self.random.choice(("+7916", "+7926", "+7903", "+90532", "+90542"))
+        return f"{prefix}{self.seed % 10}{at:0{11 - len(prefix) + prefix.startswith('+90')}}"
+
     def _batches(
         self, label: str, items: Sequence[Any], size: int = BATCH
     ) -> Iterator[Sequence[Any]]:
@@ -258,10 +344,7 @@ class Seeder:
 def counts() -> dict[str, int]:
     """Return how many rows there are of each kind."""
     with transaction():
-        rows = {
-            model.__tablename__: db.session.query(model).count()
-            for model in (App, Device, Purchase, Package, Company, Subscription, Payment)
-        }
+        rows = {model.__tablename__: db.session.query(model).count() for model in MODELS}
         clicks = db.session.scalar(select(func.coalesce(func.sum(ClickDay.clicks), 0)))
         return {**rows, "clicks": int(clicks or 0)}
 
@@ -282,6 +365,12 @@ def _progress() -> Iterator[Progress]:
 @click.option("--packages", "package_count", default=6, type=click.IntRange(1), show_default=True)
 @click.option("--companies", "company_count", default=60, type=click.IntRange(0), show_default=True)
 @click.option("--clicks", "click_count", default=20_000, type=click.IntRange(0), show_default=True)
+@click.option(
+    "--forecasts", "forecast_count", default=500, type=click.IntRange(0), show_default=True
+)
+@click.option(
+    "--subscribers", "subscriber_count", default=2000, type=click.IntRange(0), show_default=True
+)
 @click.option("--seed", default=1, show_default=True, help="Another seed makes other data.")
 def main(
     app_count: int,
@@ -290,9 +379,11 @@ def main(
     package_count: int,
     company_count: int,
     click_count: int,
+    forecast_count: int,
+    subscriber_count: int,
     seed: int,
 ) -> None:
-    """Fill the database: apps, devices, purchases; packages, companies, their payments; clicks."""
+    """Fill the database: apps, purchases; companies, payments; clicks; forecasts, subscribers."""
     with create_app().app_context(), _progress() as progress:
         before = counts()
         seeder = Seeder(seed, progress)
@@ -301,6 +392,8 @@ def main(
         seeder.purchases(purchase_count, buyers)
         seeder.companies(company_count, seeder.packages(package_count))
         seeder.clicks(click_count)
+        seeder.forecasts(forecast_count)
+        seeder.subscribers(subscriber_count)
         after = counts()
     made = ", ".join(f"{after[name] - before[name]} {name}" for name in after)
     there = ", ".join(f"{count} {name}" for name, count in after.items())

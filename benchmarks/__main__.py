@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import billing, callbacks, checks, clicks, purchases, reports, wrk
+from benchmarks import (
+    billing,
+    callbacks,
+    checks,
+    clicks,
+    imports,
+    messages,
+    purchases,
+    reports,
+    wrk,
+)
 from benchmarks.report import Row, as_json, print_table
 from benchmarks.rig import Options, Rig, running_rig
 
@@ -25,6 +35,9 @@ MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "click-drain": clicks.measure_drain,
     "click-visibility": clicks.measure_visibility,
     "reports": reports.measure,
+    "messages": messages.measure_against_peer,
+    "messages-million": messages.measure_sizes,
+    "import": imports.measure,
 }
 
 

@@ -6,6 +6,7 @@ They run on the same workers, in the same tables, with the same engine as ours.
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
 
 import requests
 import uuid_utils.compat
@@ -27,6 +28,8 @@ from project.config import get_settings
 from project.core.secrets import decrypt
 from project.extensions import db
 from project.mobile.models import App, DeviceOs, Purchase, PurchaseState
+from project.weather.messages.receipts import callback_url
+from project.weather.models import Message, MessageEvent
 
 STORE_TIME = timezone(timedelta(hours=-6))
 
@@ -91,6 +94,40 @@ def _tell(purchase: Purchase, type_: str, now: datetime) -> None:
             created_at=now,
         )
     )
+
+
+def send_one(message_id: UUID) -> None:
+    """Send one message; record the gateway's answer."""
+    settings = get_settings()
+    message = db.session.get_one(Message, message_id)
+    gateway = settings.sms_gateways[0]
+    order = {
+        "msisdn": message.msisdn,
+        "msgid": str(message.id),
+        "text": message.text,
+        "callback": callback_url(),
+    }
+    answer = requests.post(gateway, json=order, timeout=settings.sms_timeout_seconds)
+    answer.raise_for_status()
+    now = datetime.now(UTC)
+    message.state = answer.json()["status"]
+    message.gateway = gateway
+    message.gateway_ref = answer.json()["reference"]
+    message.attempts += 1
+    message.accepted_at = now
+    message.due_at = now + timedelta(days=3)
+    db.session.add(
+        MessageEvent(
+            message_id=message.id,
+            msgid=str(message.id),
+            kind="answer",
+            gateway=gateway,
+            status="accepted",
+            body=answer.text,
+            received_at=now,
+        )
+    )
+    db.session.commit()
 
 
 def deliver_one(callback_id: int) -> None:

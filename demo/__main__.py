@@ -9,6 +9,7 @@ from demo.billing import BillingStory
 from demo.clicks import ClickStory
 from demo.mobile import MobileStory
 from demo.story import DemoFailed, console
+from demo.weather import WeatherStory
 from project.config import load_environment
 
 
@@ -19,6 +20,7 @@ def main() -> int:
         MobileStory().run()
         BillingStory().run()
         ClickStory().run()
+        WeatherStory().run()
     except DemoFailed as failure:
         console.print(f"\n[bold red]The demo failed:[/] {failure}")
         return 1

@@ -174,6 +174,8 @@ class Postgres:
             return
         self._single_user(SUPERUSER, self._role_statements(), tolerate="already exists")
         self._single_user(DATABASE, _extension_statements())
+        if self.may_create_databases:
+            self._single_user("template1", _extension_statements())
         write_private(stamp_file, stamp)
 
     def _role_statements(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from project import billing, callbacks, cli, clicks, companies, mobile
+from project import billing, callbacks, cli, clicks, companies, mobile, weather
 from project.config import get_settings
 from project.core import api, clock_routes, errors, health, logging, transaction
 from project.extensions import configure_extensions
@@ -24,7 +24,7 @@ def create_app() -> Flask:
     configure_extensions(app)
     api.register(app)
     errors.register(app)
-    for part in (health, clock_routes, callbacks, mobile, billing, companies, clicks):
+    for part in (health, clock_routes, callbacks, mobile, billing, companies, clicks, weather):
         part.register(app)
     api.document(app)
     cli.register(app)

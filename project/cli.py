@@ -28,6 +28,8 @@ from project.extensions import db, redis_client
 from project.mobile.purchases import queries as purchase_queries
 from project.mobile.purchases.verification import PurchaseVerification
 from project.schedule import schedule
+from project.weather.imports import commands as weather_imports
+from project.weather.messages import commands as weather_messages
 
 WAIT_SECONDS = 60
 MIGRATION_LOCK = 7_265_309_118
@@ -44,6 +46,8 @@ def register(app: Flask) -> None:
         *billing.COMMANDS,
         *clicks.COMMANDS,
         *click_exports.COMMANDS,
+        *weather_imports.COMMANDS,
+        *weather_messages.COMMANDS,
     ):
         app.cli.add_command(command)
     for group in (clock_commands, api_key_commands, schedule_commands):

@@ -1,11 +1,15 @@
 """The one place that reads the environment: every setting, its unit, its default and its check."""
 
+import hmac
 import ipaddress
 import os
 import time
 from dataclasses import dataclass
+from datetime import datetime
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from croniter import croniter
 from dotenv import load_dotenv
@@ -24,6 +28,7 @@ QUEUE_NAME = r"^[a-z][a-z0-9_-]{0,49}$"
 ENVIRONMENTS = ["development", "testing", "production"]
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 SECONDS = Range(0.05, 120)
+GATEWAY_SCHEMES = ("http", "https", "twilio", "twilio+http")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -69,12 +74,38 @@ class Settings:
     payment_waiting_days: int
     reconcile_window_seconds: int
     bill_missed_periods: bool
+    billing_url: str
+    billing_token: str
+    max_billing_try_limit: int
+    billing_try_pause_seconds: int
+    forecast_daily_price: int
+    forecast_weekly_price: int
+    forecast_currency: str
     autopayments_cron: str
     expire_subscriptions_cron: str
     expire_payments_cron: str
     match_pending_cron: str
     match_successful_cron: str
     login_rate_limit: str
+    forecast_max_km: float
+    import_max_bytes: int
+    import_chunk_rows: int
+    import_max_errors: int
+    import_file_days: int
+    max_task_retry: int
+    task_timeout_seconds: int
+    sms_gateways: tuple[str, ...]
+    sms_gateway_rest_seconds: int
+    sms_timeout_seconds: float
+    sms_concurrency: int
+    max_sms_try_limit: int
+    sms_try_pause_seconds: int
+    sms_receipt_days: int
+    sms_send_at: time_of_day
+    sms_quiet_hours: tuple[time_of_day, time_of_day]
+    sms_callback_url: str
+    sms_callback_secret: str
+    self_callback: bool
     callback_retry_seconds: int
     callback_max_attempts: int
     callback_timeout_seconds: float
@@ -184,9 +215,10 @@ def read_settings() -> Settings:
 def _parse(env: Env) -> Settings:
     port = env.int("SIMULATOR_PORT", 8900)
     simulator = env.str("SIMULATOR_URL", "") or f"http://127.0.0.1:{port}"
+    secret_keys: tuple[str, ...] = tuple(env.list("SECRET_KEY", [])) or (DEVELOPMENT_SECRET,)
     return Settings(
         app_env=env.str("APP_ENV", "development", validate=OneOf(ENVIRONMENTS)),
-        secret_keys=tuple(env.list("SECRET_KEY", [])) or (DEVELOPMENT_SECRET,),
+        secret_keys=secret_keys,
         api_key=env.str("API_KEY", "") or None,
         database_url=_database_url(env.str("DATABASE_URL", "")),
         redis_url=env.str("REDIS_URL", ""),
@@ -222,6 +254,15 @@ def _parse(env: Env) -> Settings:
         payment_waiting_days=env.int("PAYMENT_WAITING_DAYS", 7, validate=Range(1, 365)),
         reconcile_window_seconds=env.int("RECONCILE_WINDOW_SECONDS", 3600, validate=Range(60)),
         bill_missed_periods=env.bool("BILL_MISSED_PERIODS", False),
+        billing_url=env.str("BILLING_URL", f"{simulator}/carrier/billing"),
+        billing_token=env.str("BILLING_TOKEN", "development"),
+        max_billing_try_limit=env.int("MAX_BILLING_TRY_LIMIT", 3, validate=Range(1, 100)),
+        billing_try_pause_seconds=env.int(
+            "BILLING_TRY_PAUSE_SECONDS", 60, validate=Range(1, DAY_SECONDS)
+        ),
+        forecast_daily_price=env.int("FORECAST_DAILY_PRICE", 100, validate=Range(1, 10**12)),
+        forecast_weekly_price=env.int("FORECAST_WEEKLY_PRICE", 500, validate=Range(1, 10**12)),
+        forecast_currency=env.str("FORECAST_CURRENCY", "RUB", validate=Regexp("^[A-Z]{3}$")),
         autopayments_cron=env.str("AUTOPAYMENTS_CRON", "0 3 * * *", validate=_cron),
         expire_subscriptions_cron=env.str(
             "EXPIRE_SUBSCRIPTIONS_CRON", "30 3 * * *", validate=_cron
@@ -230,6 +271,30 @@ def _parse(env: Env) -> Settings:
         match_pending_cron=env.str("MATCH_PENDING_CRON", "*/2 * * * *", validate=_cron),
         match_successful_cron=env.str("MATCH_SUCCESSFUL_CRON", "*/2 * * * *", validate=_cron),
         login_rate_limit=env.str("LOGIN_RATE_LIMIT", "20/minute", validate=_rate_limit),
+        forecast_max_km=env.float("FORECAST_MAX_KM", 100, validate=Range(1, 20_100)),
+        import_max_bytes=env.int("IMPORT_MAX_BYTES", 200 * 1024**2, validate=Range(1024)),
+        import_chunk_rows=env.int("IMPORT_CHUNK_ROWS", 20_000, validate=Range(1, 50_000)),
+        import_max_errors=env.int("IMPORT_MAX_ERRORS", 100_000, validate=Range(0, 1_000_000)),
+        import_file_days=env.int("IMPORT_FILE_DAYS", 3, validate=Range(0, 365)),
+        max_task_retry=env.int("MAX_TASK_RETRY", 3, validate=Range(0, 100)),
+        task_timeout_seconds=env.int("TASK_TIMEOUT", 7 * DAY_SECONDS, validate=Range(1)),
+        sms_gateways=_gateways(env.list("SMS_GATEWAYS", []))
+        or (f"{simulator}/sms/first/messages", f"{simulator}/sms/second/messages"),
+        sms_gateway_rest_seconds=env.int("SMS_GATEWAY_REST_SECONDS", 60, validate=Range(1)),
+        sms_timeout_seconds=env.float("SMS_TIMEOUT_SECONDS", 10, validate=SECONDS),
+        sms_concurrency=env.int("SMS_CONCURRENCY", 64, validate=Range(1, 1000)),
+        max_sms_try_limit=env.int("MAX_SMS_TRY_LIMIT", 3, validate=Range(1, 100)),
+        sms_try_pause_seconds=env.int("SMS_TRY_PAUSE_SECONDS", 300, validate=Range(1)),
+        sms_receipt_days=env.int("SMS_RECEIPT_DAYS", 3, validate=Range(1, 30)),
+        sms_send_at=_time_of_day("SMS_SEND_AT", env.str("SMS_SEND_AT", "08:00")),
+        sms_quiet_hours=_hours("SMS_QUIET_HOURS", env.str("SMS_QUIET_HOURS", "21:00-08:00")),
+        sms_callback_url=env.str(
+            "SMS_CALLBACK_URL",
+            f"http://127.0.0.1:{env.int('PORT', 8000)}/api/subscribers/callback/",
+        ),
+        sms_callback_secret=env.str("SMS_CALLBACK_SECRET", "")
+        or _derived(secret_keys[0], "sms-callback"),
+        self_callback=env.bool("SELF_CALLBACK", False),
         callback_retry_seconds=env.int("CALLBACK_RETRY_SECONDS", 3600, validate=Range(1)),
         callback_max_attempts=env.int("CALLBACK_MAX_ATTEMPTS", 3, validate=Range(1, 100)),
         callback_timeout_seconds=env.float("CALLBACK_TIMEOUT_SECONDS", 10, validate=SECONDS),
@@ -268,6 +333,33 @@ def _networks(name: str, written: list[str]) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(network.strip()) for network in written)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _derived(secret_key: str, purpose: str) -> str:
+    """Return a secret for one purpose, the same in every process of a copy."""
+    return hmac.digest(secret_key.encode(), purpose.encode(), "sha256").hex()
+
+
+def _gateways(written: list[str]) -> tuple[str, ...]:
+    gateways = tuple(url.strip() for url in written if url.strip())
+    for url in gateways:
+        if url.partition("://")[0] not in GATEWAY_SCHEMES or not urlsplit(url).hostname:
+            raise ValueError(f"SMS_GATEWAYS must be URLs of {', '.join(GATEWAY_SCHEMES)}")
+    return gateways
+
+
+def _time_of_day(name: str, written: str) -> time_of_day:
+    try:
+        return datetime.strptime(written.strip(), "%H:%M").time()
+    except ValueError as error:
+        raise ValueError(f"{name} is a time of day such as 08:00") from error
+
+
+def _hours(name: str, written: str) -> tuple[time_of_day, time_of_day]:
+    start, dash, end = written.partition("-")
+    if not dash:
+        raise ValueError(f"{name} are two times of day such as 21:00-08:00")
+    return _time_of_day(name, start), _time_of_day(name, end)
 
 
 def _rate_limit(written: str) -> None:
@@ -319,8 +411,15 @@ def _check(settings: Settings) -> None:
             "CLICK_DEDUP_DAYS is shorter than CLICK_MAX_AGE_DAYS: a click that is sent again "
             "after its id was forgotten would count twice."
         )
+    if _is_quiet(settings.sms_quiet_hours, settings.sms_send_at):
+        raise ConfigurationError("SMS_SEND_AT lies in SMS_QUIET_HOURS: nothing would be sent.")
     if settings.production:
         _check_production(settings)
+
+
+def _is_quiet(hours: tuple[time_of_day, time_of_day], at: time_of_day) -> bool:
+    start, end = hours
+    return start <= at < end if start <= end else at >= start or at < end
 
 
 def _check_production(settings: Settings) -> None:
@@ -342,6 +441,10 @@ def _check_production(settings: Settings) -> None:
     if settings.yookassa_secret_key == "development":
         raise ConfigurationError(
             "YOOKASSA_SHOP_ID and YOOKASSA_SECRET_KEY are not set; production needs a shop's own."
+        )
+    if settings.billing_token == "development" and "BILLING_URL" in os.environ:
+        raise ConfigurationError(
+            "BILLING_TOKEN is not set; the carrier at BILLING_URL asks for its own."
         )
     if settings.test_clock:
         raise ConfigurationError("TEST_CLOCK=1 moves the time of real customers. Unset it.")

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from simulator.carrier import Carrier
 from simulator.clock import Clock
 from simulator.control import Control
 from simulator.faults import Faults
@@ -9,6 +10,7 @@ from simulator.finance import Finance, take_large_exports
 from simulator.inbox import Inboxes
 from simulator.json_http import System, json_errors
 from simulator.settings import Settings
+from simulator.sms import SmsGateways
 from simulator.stores import Stores
 from simulator.yookassa.api import YooKassa
 
@@ -22,8 +24,9 @@ def create_app(clock_url: str | None = None) -> web.Application:
     inboxes = Inboxes(clock)
     faults = Faults(settings, witness=inboxes.witness)
     yookassa = YooKassa(clock)
-    stores, finance = Stores(clock, settings), Finance()
-    systems: list[System] = [settings, faults, inboxes, stores, yookassa, finance]
+    sms, stores, finance = SmsGateways(clock), Stores(clock, settings), Finance()
+    carrier = Carrier(clock)
+    systems: list[System] = [settings, faults, inboxes, stores, yookassa, finance, carrier, sms]
 
     app = web.Application(
         middlewares=[take_large_exports, faults.middleware, json_errors],
@@ -38,4 +41,5 @@ def create_app(clock_url: str | None = None) -> web.Application:
 
     app.on_cleanup.append(close_clock)
     app.on_cleanup.append(yookassa.close)
+    app.on_cleanup.append(sms.close)
     return app

@@ -355,7 +355,7 @@ def describe_schema(engine: Engine) -> list[Any]:
         "SELECT tablename::text, indexname::text, indexdef, '', ''"
         " FROM pg_indexes WHERE schemaname = 'public'",
         "SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid), '', ''"
-        " FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+        " FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid <> 0",
     )
     with engine.connect() as connection:
         rows = [tuple(row) for one in statements for row in connection.execute(text(one))]
@@ -385,6 +385,14 @@ STORED_IN: dict[str, list[str]] = {
     "project.callbacks.models.Trigger": ["callbacks.trigger", "callback_attempts.trigger"],
     "project.mobile.models.PurchaseState": ["purchases.state"],
     "project.mobile.models.DeviceOs": ["devices.os", "purchases.os", "purchase_daily.os"],
+    "project.billing.states.ChargeTime": ["packages.charged"],
+    "project.weather.states.Language": ["subscribers.language"],
+    "project.weather.states.MessageEventKind": ["message_events.kind"],
+    "project.weather.states.MessageState": ["messages.state"],
+    "project.weather.states.Plan": ["subscribers.plan"],
+    "project.weather.states.SubscriberState": ["subscribers.state"],
+    "project.weather.states.TaskKind": ["tasks.kind"],
+    "project.weather.states.TaskState": ["tasks.state"],
 }
 """Where each enumeration of models and states is stored: table.column."""
 

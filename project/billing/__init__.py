@@ -16,3 +16,4 @@ def register(_app: Flask) -> None:
     for blueprint in (packages, subscriptions, payments, reconciliation):
         rest_api.register_blueprint(blueprint)
     health.watch(health.DueProbe("payments", queries.oldest_inquiry_due_at))
+    health.watch(health.DueProbe("prompt_charges", queries.oldest_prompt_charge_due_at))

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from project.billing.states import (
     AtRetryEnd,
     CaseKind,
+    ChargeTime,
     PaymentState,
     SubscriptionState,
     Trigger,
@@ -31,6 +32,7 @@ from project.extensions import Model
 __all__ = [
     "AtRetryEnd",
     "CaseKind",
+    "ChargeTime",
     "Customer",
     "Package",
     "Payment",
@@ -74,6 +76,9 @@ class Package(Model):
     retry_attempts: Mapped[int]
     retry_interval_seconds: Mapped[int]
     at_retry_end: Mapped[str] = mapped_column(Text)
+    charged: Mapped[str] = mapped_column(
+        Text, default=str(ChargeTime.ON_THE_DAY), server_default=str(ChargeTime.ON_THE_DAY)
+    )
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
@@ -82,6 +87,7 @@ class Package(Model):
         CheckConstraint("period_count BETWEEN 1 AND 366", name="period_count"),
         CheckConstraint("status IN ('active', 'inactive')", name="status"),
         CheckConstraint("at_retry_end IN ('expire', 'cancel')", name="at_retry_end"),
+        CheckConstraint("charged IN ('on_the_day', 'at_the_end')", name="charged"),
     )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, or_, select
 
 from project.billing.models import Customer, Package, Payment, Subscription
-from project.billing.states import PaymentState, SubscriptionState
+from project.billing.states import ChargeTime, PaymentState, SubscriptionState
 from project.core import clock
 from project.core.claims import is_due, is_free
 from project.extensions import db
@@ -65,15 +65,37 @@ def oldest_charge_due_at() -> datetime | None:
     return _oldest_due_at(subscriptions)
 
 
+def is_charged_at_the_end() -> ColumnElement[bool]:
+    """Hold for subscriptions whose package is charged at the moment at which a period ends."""
+    prompt = select(Package.id).where(Package.charged == str(ChargeTime.AT_THE_END))
+    return subscriptions.c.package_id.in_(prompt)
+
+
+def oldest_prompt_charge_due_at() -> datetime | None:
+    """Return when the longest-waiting subscription of those was or will be due."""
+    return _oldest_due_at(subscriptions, is_charged_at_the_end())
+
+
+def is_paid(customer_id: Any, now: datetime) -> ColumnElement[bool]:
+    """Hold for customers with a period, paid or given, in which the moment lies."""
+    running = [SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.CANCELED]
+    return exists().where(
+        subscriptions.c.customer_id == customer_id,
+        subscriptions.c.state.in_([str(state) for state in running]),
+        subscriptions.c.current_period_start <= now,
+        subscriptions.c.ended_at > now,
+    )
+
+
 def oldest_inquiry_due_at() -> datetime | None:
     """Return when the longest-waiting pending payment was or will be asked after."""
     return _oldest_due_at(payments)
 
 
-def _oldest_due_at(table: Table) -> datetime | None:
+def _oldest_due_at(table: Table, *among: ColumnElement[bool]) -> datetime | None:
     statement = (
         select(table.c.due_at)
-        .where(table.c.due_at.is_not(None), is_free(table))
+        .where(table.c.due_at.is_not(None), is_free(table), *among)
         .order_by(table.c.due_at)
         .limit(1)
     )
@@ -169,3 +191,13 @@ def customer_by_reference(kind: str, reference: str) -> Customer | None:
     return db.session.scalars(
         select(Customer).where(Customer.kind == kind, Customer.reference == reference)
     ).one_or_none()
+
+
+def next_charges(customer_ids: Sequence[int]) -> dict[int, datetime]:
+    """Return by customer when the next charge is due; without those who are not charged again."""
+    rows = db.session.execute(
+        select(subscriptions.c.customer_id, subscriptions.c.due_at).where(
+            subscriptions.c.customer_id.in_(customer_ids), subscriptions.c.due_at.is_not(None)
+        )
+    )
+    return {row.customer_id: row.due_at for row in rows}

@@ -43,6 +43,13 @@ class AtRetryEnd(StrEnum):
     CANCEL = "cancel"
 
 
+class ChargeTime(StrEnum):
+    """When a period's successor is charged: on the day (UTC) of its end, or when it ends."""
+
+    ON_THE_DAY = "on_the_day"
+    AT_THE_END = "at_the_end"
+
+
 class CaseKind(StrEnum):
     """How the provider's books and ours can differ."""
 

@@ -165,6 +165,7 @@ _SECURITY: dict[Credential, list[dict[str, list[str]]]] = {
     Credential.COMPANY: [{"companyToken": []}],
     Credential.COMPANY_OR_OPERATOR: [{"companyToken": []}, {"operatorKey": []}],
     Credential.SIGNATURE: [{"bodySignature": []}],
+    Credential.GATEWAY: [{"callbackSecret": []}, {"callbackSecretInUrl": []}],
     Credential.PUBLIC: [],
 }
 _PROBLEMS = {
@@ -190,6 +191,12 @@ def document(app: Flask) -> None:
     )
     spec.components.security_scheme(
         "bodySignature", {"type": "apiKey", "in": "header", "name": "X-Signature"}
+    )
+    spec.components.security_scheme(
+        "callbackSecret", {"type": "apiKey", "in": "header", "name": "X-Callback-Secret"}
+    )
+    spec.components.security_scheme(
+        "callbackSecretInUrl", {"type": "apiKey", "in": "query", "name": "secret"}
     )
     if "Problem" not in spec.components.schemas:
         spec.components.schema("Problem", schema=ProblemSchema)
@@ -242,7 +249,7 @@ def _complete_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Say that a body may be a form, and that it may be left out where nothing in it is needed."""
     body = operation.get("requestBody", {})
     content = body.get("content", {})
-    if "application/json" not in content:
+    if "$ref" not in content.get("application/json", {}).get("schema", {}):
         return
     content["application/x-www-form-urlencoded"] = content["application/json"]
     schema = schemas[content["application/json"]["schema"]["$ref"].rpartition("/")[2]]

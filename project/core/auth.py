@@ -36,6 +36,7 @@ class Credential(StrEnum):
     COMPANY = "company"
     COMPANY_OR_OPERATOR = "company or operator"
     SIGNATURE = "signature"
+    GATEWAY = "gateway"
     PUBLIC = "public"
 
 

@@ -1,14 +1,28 @@
-"""Many rows in one statement: arrays go over, `unnest` makes them rows again."""
+"""Many rows in one statement: arrays go over, `unnest` makes them rows again; or by COPY."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Table, Text, cast, column, func, literal, select
+from psycopg import sql
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Table,
+    Text,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
 from project.extensions import db
+
+_SEPARATOR = "\x1f"
 
 
 def rows_of(columns: Mapping[str, tuple[TypeEngine[Any], Sequence[Any]]]) -> TableValuedAlias:
@@ -32,6 +46,32 @@ def insert_rows(
     if skip_conflicts:
         statement = statement.on_conflict_do_nothing()
     db.session.execute(statement)
+
+
+def copy_rows(table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Insert many rows the fastest way there is, in the session's transaction.
+
+    Conflicts are for callers to rule out: one raises psycopg's own error, and ends the transaction.
+    """
+    listed = sql.SQL(", ").join(sql.Identifier(name) for name in names)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), listed)
+    connection: Any = db.session.connection().connection.driver_connection
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def text_array(values: Sequence[str]) -> ColumnElement[Any]:
+    """Return an array of texts, sent as one text where that can be: it is ten times as fast."""
+    joined = _SEPARATOR.join(values)
+    if not all(values) or joined.count(_SEPARATOR) != max(len(values) - 1, 0):
+        return literal(list(values), ARRAY(Text()))
+    return func.string_to_array(literal(joined, Text()), literal(_SEPARATOR, Text()))
+
+
+def integer_array(values: Iterable[int]) -> ColumnElement[Any]:
+    """Return an array of 64-bit numbers, sent as one text."""
+    return cast(text_array([str(value) for value in values]), ARRAY(BigInteger))
 
 
 def _sent_as(table: Table, name: str) -> TypeEngine[Any]:

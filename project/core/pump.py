@@ -65,7 +65,7 @@ def run_in_worker(work: Work[Item, Answer]) -> int:
     given up its place.
     """
     wakeup_taken(work.wakeup)
-    with _place(work.wakeup) as keep_place:
+    with place(work.wakeup) as keep_place:
         if keep_place is None:
             return 0
         done = run(
@@ -203,7 +203,7 @@ class _Run(Generic[Item, Answer]):
 
 
 @contextmanager
-def _place(wakeup: Wakeup) -> Iterator[Callable[[int], None] | None]:
+def place(wakeup: Wakeup) -> Iterator[Callable[[int], None] | None]:
     """Hold a place for this kind of work; give what keeps it, or None if all are taken."""
     redis = redis_client()
     places = max(1, get_settings().workers // 2)

@@ -1,5 +1,6 @@
 """The RQ worker of the product: it builds the application once and runs jobs in its process."""
 
+import gc
 from types import FrameType
 from typing import Any
 
@@ -54,4 +55,8 @@ def run_worker(app: Flask, queue_names: list[str], *, burst: bool = False) -> No
     ]
     worker = AppWorker(queues, connection=connection, worker_ttl=HEARTBEAT_SECONDS)
     worker.app = app
+    # What is loaded by now stays: without it, each collection of the many small things that a job
+    # makes would look through all of it again.
+    gc.collect()
+    gc.freeze()
     worker.work(burst=burst, max_jobs=get_settings().worker_max_jobs, logging_level="WARNING")

@@ -126,6 +126,20 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CALLBACK_ALLOWED_NETWORKS", "intranet"),
         ("CALLBACK_SECRET_OVERLAP_SECONDS", "-1"),
         ("SIMULATOR_PORT", "http"),
+        ("MAX_BILLING_TRY_LIMIT", "0"),
+        ("BILLING_TRY_PAUSE_SECONDS", "soon"),
+        ("FORECAST_DAILY_PRICE", "0"),
+        ("FORECAST_CURRENCY", "rub"),
+        ("SMS_GATEWAYS", "ftp://gateway.example"),
+        ("SMS_GATEWAYS", "https://gateway.example,nowhere"),
+        ("SMS_SEND_AT", "8"),
+        ("SMS_SEND_AT", "25:00"),
+        ("SMS_SEND_AT", "23:30"),
+        ("SMS_QUIET_HOURS", "21:00"),
+        ("SMS_QUIET_HOURS", "21:00-24:61"),
+        ("MAX_SMS_TRY_LIMIT", "0"),
+        ("SMS_RECEIPT_DAYS", "0"),
+        ("SELF_CALLBACK", "perhaps"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -136,6 +150,15 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     assert name in sentence
     assert "\n" not in sentence
     assert 20 < len(sentence) < 250
+
+
+def test_the_callback_secret_is_derived_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_callback_secret
+
+    assert derived == read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_callback_secret
+    assert derived != read(monkeypatch, SECRET_KEY=f"{LONG_SECRET}2").sms_callback_secret
+    assert LONG_SECRET not in derived
+    assert read(monkeypatch, SMS_CALLBACK_SECRET="given").sms_callback_secret == "given"
 
 
 class TestProduction:
@@ -168,6 +191,10 @@ class TestProduction:
                 "YOOKASSA_SECRET_KEY",
             ),
             ({"SECRET_KEY": LONG_SECRET, "WEBHOOK_SECRET_KEY": ""}, "WEBHOOK_SECRET_KEY"),
+            (
+                {"SECRET_KEY": LONG_SECRET, "BILLING_URL": "https://carrier.example"},
+                "BILLING_TOKEN",
+            ),
         ],
         ids=[
             "missing",
@@ -179,6 +206,7 @@ class TestProduction:
             "test clock",
             "the simulator's shop",
             "the default of the clicks",
+            "a carrier without a token",
         ],
     )
     def test_it_does_not_start_with_what_is_for_development(

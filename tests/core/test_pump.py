@@ -193,7 +193,7 @@ def test_at_most_half_of_the_workers_do_one_kind(
     change_settings(workers=4)
 
     def places_in_a_row(held: int = 0) -> int:
-        with pump._place(THINGS_DUE) as keep:
+        with pump.place(THINGS_DUE) as keep:
             return held if keep is None else places_in_a_row(held + 1)
 
     assert places_in_a_row() == 2
@@ -205,7 +205,7 @@ def test_a_job_that_finds_every_place_taken_leaves_the_work_to_those_at_it(
     things.add("thing")
     errands = Errands()
 
-    with pump._place(THINGS_DUE) as keep:
+    with pump.place(THINGS_DUE) as keep:
         assert keep is not None
         assert pump.run_in_worker(errands) == 0
     assert errands.claims == 0
@@ -226,7 +226,7 @@ def test_a_place_is_given_up_when_the_job_breaks(things: Things) -> None:
 
 
 def test_the_place_of_a_worker_that_died_is_free_again_soon(app: Flask) -> None:
-    with pump._place(THINGS_DUE):
+    with pump.place(THINGS_DUE):
         lifetimes = [redis_client().ttl(key) for key in redis_client().keys("place:*")]
 
     assert lifetimes

@@ -1,17 +1,18 @@
 """Customers: one row per kind and reference, whoever names them first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Text, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Customer
 from project.billing.providers.registry import DEFAULT_PROVIDER
-from project.core import clock
+from project.core import bulk, clock
 from project.core.errors import BadRequest, NotFound
+from project.core.models import Timestamp
 from project.extensions import db
 
-KINDS = ("company", "external")
+KINDS = ("company", "external", "msisdn")
 EXTERNAL = "external"
 
 
@@ -37,6 +38,47 @@ def ensure_customer(
     return db.session.scalars(
         select(Customer).where(Customer.kind == kind, Customer.reference == reference)
     ).one()
+
+
+def ensure_customers(
+    kind: str, references: Sequence[str], *, provider: str, pay_by_reference: bool = False
+) -> dict[str, int]:
+    """Return the ids of the customers of this kind by reference, made if need be.
+
+    `pay_by_reference`: the reference itself, such as a phone number, is what they pay with. The
+    references are sorted, so that two who make the same ones wait for each other in line.
+    """
+    ordered = sorted(set(references))
+    given = func.unnest(bulk.text_array(ordered)).column_valued("reference")
+    made = db.session.execute(
+        insert(Customer)
+        .from_select(
+            ["kind", "reference", "provider", "payment_method_id", "created_at"],
+            select(
+                literal(kind, Text()),
+                given,
+                literal(provider, Text()),
+                given if pay_by_reference else literal(None, Text()),
+                literal(clock.now(), Timestamp),
+            ),
+        )
+        .on_conflict_do_nothing(index_elements=["kind", "reference"])
+        .returning(Customer.reference, Customer.id)
+    )
+    ids = {row.reference: row.id for row in made}
+    there = [reference for reference in ordered if reference not in ids]
+    if there:
+        ids |= _customer_ids(kind, there)
+    return ids
+
+
+def _customer_ids(kind: str, references: Sequence[str]) -> dict[str, int]:
+    found = db.session.execute(
+        select(Customer.reference, Customer.id).where(
+            Customer.kind == kind, Customer.reference == func.any(bulk.text_array(references))
+        )
+    )
+    return {row.reference: row.id for row in found}
 
 
 def existing_customer(customer_id: int | None) -> Customer:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Select, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from project.billing.models import Package
@@ -25,6 +26,24 @@ def create_package(values: Mapping[str, Any]) -> Package:
     _require_time_for_retries(package)
     db.session.add(package)
     _flush(package.name)
+    return package
+
+
+def ensure_package(values: Mapping[str, Any]) -> Package:
+    """Return the package of this name as described here, made or changed if need be.
+
+    For packages that settings describe: whoever starts first makes them, and a new setting counts
+    from each subscription's next period on.
+    """
+    db.session.execute(
+        insert(Package)
+        .values(**values, created_at=clock.now())
+        .on_conflict_do_nothing(index_elements=["name"])
+    )
+    package = db.session.scalars(select(Package).where(Package.name == values["name"])).one()
+    for name, value in values.items():
+        if getattr(package, name) != value:
+            setattr(package, name, value)
     return package
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from project.billing import queries
 from project.billing.models import Customer, Package, Payment, Subscription
@@ -15,6 +15,7 @@ from project.billing.payments import settlement
 from project.billing.payments.settlement import NO_PAYMENT_METHOD, Word
 from project.billing.providers.base import (
     Charge,
+    NotThere,
     ProviderPayment,
     ProviderStatus,
     Rejected,
@@ -30,6 +31,9 @@ from project.core.queues import QueueName, Wakeup
 from project.extensions import db
 
 CHARGES_DUE = Wakeup("autopayments", QueueName.MEDIUM, "project.billing.payments.jobs.charge_due")
+PROMPT_CHARGES_DUE = Wakeup(
+    "prompt_charges", QueueName.MEDIUM, "project.billing.payments.jobs.charge_prompt"
+)
 # The provider forgets an idempotence key after 24 hours; after that the same request would be a
 # second payment, so the books are asked instead.
 KEY_LIVES_FOR = timedelta(hours=23)
@@ -66,11 +70,14 @@ class Autopayment:
         """Claim subscriptions and write a payment for each; both are committed before any call."""
         claimed = claim(
             queries.subscriptions,
-            due(queries.subscriptions, now=clock.now(), limit=limit),
+            self._candidates(limit),
             lease=lease_for(get_settings().provider_timeout_seconds),
             returning=[queries.subscriptions.c.id],
         )
         return attempts_for(claimed)
+
+    def _candidates(self, limit: int) -> Select[Any]:
+        return due(queries.subscriptions, now=clock.now(), limit=limit)
 
     async def call(self, attempt: Attempt) -> Word:
         """Draw the money; the payment's id is the idempotence key."""
@@ -86,6 +93,23 @@ class Autopayment:
     def is_anything_due(self) -> bool:
         """Tell whether a subscription is due that nobody works on."""
         return queries.is_charge_due()
+
+
+class PromptAutopayment(Autopayment):
+    """Subscriptions that are charged at the moment at which their period ends, not on its day.
+
+    The daily run charges these too, but nobody need wait for it.
+    """
+
+    wakeup = PROMPT_CHARGES_DUE
+
+    def _candidates(self, limit: int) -> Select[Any]:
+        return super()._candidates(limit).where(queries.is_charged_at_the_end())
+
+    def is_anything_due(self) -> bool:
+        """Tell whether such a subscription is due that nobody works on."""
+        due_at = queries.oldest_prompt_charge_due_at()
+        return due_at is not None and due_at <= clock.now()
 
 
 def attempts_for(claimed: Claim) -> list[Attempt]:
@@ -194,6 +218,10 @@ async def draw(attempt: Attempt) -> Word:
         return _refusal(payment, NO_PAYMENT_METHOD)
     if not attempt.is_key_alive:
         return Unknown("sent more than a day ago; left to reconciliation")
+    if not attempt.is_first and not provider.has_listing:
+        known = await provider.get(str(payment.id))
+        if not isinstance(known, NotThere):
+            return known
     word = await provider.create(_charge(attempt))
     if isinstance(word, Rejected) and not attempt.is_first:
         # What was sent first may have been taken all the same.

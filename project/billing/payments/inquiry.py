@@ -116,7 +116,7 @@ def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
     payment = db.session.get(Payment, payment_id, populate_existing=True)
     if payment is not None and payment.state == PaymentState.PENDING:
         amounts_agree = (payment.amount, payment.currency) == (word.amount, word.currency)
-        if amounts_agree:
+        if amounts_agree or not word.names_amount:
             cases.note_repair(payment, word)
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from project.billing import queries
-from project.billing.payments.charging import CHARGES_DUE, Autopayment
+from project.billing.payments.charging import CHARGES_DUE, Autopayment, PromptAutopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
 from project.billing.subscriptions.service import expire_some
@@ -17,6 +17,11 @@ from project.core.transaction import transaction
 def charge_due() -> int:
     """Charge due subscriptions until none is due and return how many were recorded."""
     return pump.run_in_worker(Autopayment())
+
+
+def charge_prompt() -> int:
+    """Charge the subscriptions whose period has ended and that do not wait for the daily run."""
+    return pump.run_in_worker(PromptAutopayment())
 
 
 def expire_subscriptions() -> int:

@@ -11,13 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from project.billing import queries
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.packages.service import existing_package, package_for_sale
-from project.billing.payments.charging import Attempt, draw
+from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw
 from project.billing.payments.settlement import FIRST_INQUIRY_SECONDS, settle
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
 from project.core import clock, http_client
 from project.core.errors import Conflict, NotFound
+from project.core.queues import wake
 from project.core.transaction import transaction
 from project.extensions import db
 
@@ -106,6 +107,11 @@ def _begin(
     except IntegrityError as error:
         raise Conflict("A payment for this period is under way or made.") from error
     return Attempt(payment, f"{customer.kind}:{customer.reference}", package.name, NO_CLAIM)
+
+
+def wake_prompt_charges() -> None:
+    """Have a worker charge what is charged at the end of its period, after the commit."""
+    wake(PROMPT_CHARGES_DUE)
 
 
 def draw_now(attempt: Attempt) -> Payment:

@@ -326,7 +326,7 @@ def _refused(
         return
     is_final = True
     is_counted = subscription is not None and payment.trigger in COUNTED_TRIGGERS
-    if subscription is not None and is_counted and rules.is_payment_due(subscription, now):
+    if subscription is not None and is_counted and rules.is_payment_due(subscription, package, now):
         change = rules.refuse(subscription, package, now, is_hard=is_hard)
         if change is not None:
             told.changes.append(change)

@@ -48,6 +48,8 @@ class ProviderPayment:
     is_hard: bool = False
     saved_method_id: str | None = None
     confirmation_url: str | None = None
+    names_amount: bool = True
+    """False where the provider keeps the prices and says none; `amount` is then ours, or 0."""
 
 
 @dataclass(frozen=True)

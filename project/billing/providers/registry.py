@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from project.billing.providers.base import PaymentProvider
+from project.billing.providers.carrier import Carrier
 from project.billing.providers.yookassa import YooKassa
 from project.config import Settings, get_settings
 
@@ -37,4 +38,9 @@ def _providers(settings: Settings) -> dict[str, PaymentProvider]:
         settings.yookassa_secret_key,
         deadline_seconds=settings.provider_timeout_seconds,
     )
-    return {yookassa.name: yookassa}
+    carrier = Carrier(
+        settings.billing_url,
+        settings.billing_token,
+        deadline_seconds=settings.provider_timeout_seconds,
+    )
+    return {provider.name: provider for provider in (yookassa, carrier)}

@@ -44,7 +44,8 @@ def difference(payment: Payment, word: ProviderPayment) -> CaseKind | None:
         is_refused_there = word.status is ProviderStatus.CANCELED
         contradicts = is_refused_there and payment.state == PaymentState.SUCCEEDED
         return CaseKind.PAID_HERE_UNPAID_THERE if contradicts else None
-    if (payment.amount, payment.currency) != (word.amount, word.currency):
+    named = (word.amount, word.currency)
+    if word.names_amount and named != (payment.amount, payment.currency):
         return CaseKind.AMOUNT_DIFFERS
     if payment.state == PaymentState.CANCELED:
         return CaseKind.PAID_THERE_PENDING_HERE

@@ -5,7 +5,12 @@ from datetime import UTC, datetime, timedelta
 from project.billing.models import Package, Subscription
 from project.billing.periods import Period, PeriodUnit, period_at, period_from
 from project.billing.signals import SubscriptionChange
-from project.billing.states import AtRetryEnd, SubscriptionState, may_subscription_move
+from project.billing.states import (
+    AtRetryEnd,
+    ChargeTime,
+    SubscriptionState,
+    may_subscription_move,
+)
 from project.config import get_settings
 
 ONE_DAY = timedelta(days=1)
@@ -17,18 +22,24 @@ def charge_day(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def is_payment_due(subscription: Subscription, now: datetime) -> bool:
+def charge_time(package: Package, ends_at: datetime) -> datetime:
+    """Return when the period after this one is charged; the package says which of two ways."""
+    return ends_at if package.charged == ChargeTime.AT_THE_END else charge_day(ends_at)
+
+
+def is_payment_due(subscription: Subscription, package: Package, now: datetime) -> bool:
     """Tell whether the next period is to be paid; somebody may have paid ahead meanwhile."""
-    return charge_day(subscription.ended_at) <= now
+    return charge_time(package, subscription.ended_at) <= now
 
 
-def retry_time(now: datetime, interval: timedelta) -> datetime:
+def retry_time(package: Package, now: datetime) -> datetime:
     """Return when to try again; whole days count from the day's beginning.
 
     So the daily run of the next day finds the row, also when it starts a minute earlier.
     """
-    later = now + interval
-    return charge_day(later) if interval % ONE_DAY == timedelta(0) else later
+    interval = timedelta(seconds=package.retry_interval_seconds)
+    is_whole_days = interval % ONE_DAY == timedelta(0)
+    return charge_time(package, now + interval) if is_whole_days else now + interval
 
 
 def next_period(
@@ -80,7 +91,7 @@ def renew(
     subscription.past_due_at = None
     if subscription.state != SubscriptionState.CANCELED:
         move(subscription, SubscriptionState.ACTIVE)
-        subscription.due_at = charge_day(period.end)
+        subscription.due_at = charge_time(package, period.end)
     return change("renewed", subscription, now)
 
 
@@ -102,7 +113,7 @@ def refuse(
         return change("exhausted", subscription, now)
     move(subscription, SubscriptionState.PAST_DUE)
     subscription.past_due_at = subscription.past_due_at or now
-    subscription.due_at = retry_time(now, timedelta(seconds=package.retry_interval_seconds))
+    subscription.due_at = retry_time(package, now)
     return change("past_due", subscription, now)
 
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, update
 
 from project.billing import queries, signals
 from project.billing.models import Customer, Package, Subscription
 from project.billing.packages.service import package_for_sale
-from project.billing.periods import PeriodUnit, period_from
+from project.billing.periods import PeriodUnit, boundary, period_from
 from project.billing.signals import SubscriptionChange
 from project.billing.states import SubscriptionState
 from project.billing.subscriptions import rules
-from project.core import clock
+from project.core import bulk, clock
 from project.core.claims import RELEASED
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
@@ -27,6 +29,15 @@ class Assigned:
     subscription: Subscription
     package: Package
     is_later: bool
+
+
+@dataclass(frozen=True)
+class Prepaid:
+    """A package that a customer is to have, and when the first period to be paid begins."""
+
+    customer_id: int
+    package_id: int
+    begins_at: datetime
 
 
 def assign(customer: Customer, package_id: int) -> Assigned:
@@ -64,7 +75,7 @@ def _start(customer: Customer, package: Package) -> Subscription:
         anchor_at=period.start,
         current_period_start=period.start,
         ended_at=period.end,
-        due_at=rules.charge_day(period.end),
+        due_at=rules.charge_time(package, period.end),
         created_at=now,
     )
     db.session.add(subscription)
@@ -75,13 +86,92 @@ def _start(customer: Customer, package: Package) -> Subscription:
 
 def _change_at_end(running: Subscription, package: Package) -> Assigned:
     now = clock.now()
+    current = db.session.get_one(Package, running.package_id)
     running.next_package_id = None if running.package_id == package.id else package.id
     if running.state == SubscriptionState.CANCELED:
         running.canceled_at = None
         rules.move(running, SubscriptionState.ACTIVE)
-        running.due_at = rules.charge_day(running.ended_at)
+        running.due_at = rules.charge_time(current, running.ended_at)
     _tell([rules.change("changed", running, now)])
     return Assigned(running, package, running.next_package_id is not None)
+
+
+def subscribe(wanted: Sequence[Prepaid]) -> int:
+    """Have customers subscribed to packages that are paid in advance; return how many began.
+
+    Nothing is given: a subscription begins with its first period behind it, and is charged at
+    once for the one that begins at `begins_at`. One that is running goes on; one that was
+    canceled renews again; another package counts from the period's end on.
+    """
+    by_customer = {one.customer_id: one for one in wanted}
+    ids = sorted(by_customer)
+    db.session.execute(
+        select(Customer.id)
+        .where(Customer.id.in_(ids))
+        .order_by(Customer.id)
+        .with_for_update(key_share=True)
+    )
+    packages = _packages({one.package_id for one in wanted})
+    running = {one.customer_id: one for one in _all_running(ids)}
+    for customer_id, subscription in running.items():
+        _go_on(subscription, packages[by_customer[customer_id].package_id])
+    now = clock.now()
+    new = [one for one in by_customer.values() if one.customer_id not in running]
+    rows = [_prepaid_row(one, packages[one.package_id], now) for one in new]
+    bulk.insert_rows(queries.subscriptions, rows)
+    return len(rows)
+
+
+def _packages(ids: set[int]) -> dict[int, Package]:
+    return {one.id: one for one in db.session.scalars(select(Package).where(Package.id.in_(ids)))}
+
+
+def _go_on(subscription: Subscription, package: Package) -> None:
+    is_canceled = subscription.state == SubscriptionState.CANCELED
+    changes = (subscription.next_package_id or subscription.package_id) != package.id
+    if is_canceled or changes:
+        _change_at_end(subscription, package)
+
+
+def _prepaid_row(wanted: Prepaid, package: Package, now: datetime) -> dict[str, Any]:
+    unit, count = PeriodUnit(package.period), package.period_count
+    return {
+        "customer_id": wanted.customer_id,
+        "package_id": package.id,
+        "state": str(SubscriptionState.ACTIVE),
+        "anchor_at": wanted.begins_at,
+        "current_period_start": boundary(wanted.begins_at, unit, count, -1),
+        "ended_at": wanted.begins_at,
+        "due_at": now,
+        "refusals": 0,
+        "attempts": 0,
+        "created_at": now,
+    }
+
+
+def cancel_all(customer_ids: Sequence[int]) -> int:
+    """Let the customers' subscriptions not renew; return how many were still to."""
+    now = clock.now()
+    ending = [one for one in _all_running(customer_ids) if one.due_at is not None]
+    for subscription in ending:
+        rules.move(subscription, SubscriptionState.CANCELED)
+        subscription.canceled_at = now
+        subscription.next_package_id = None
+    _tell([rules.change("canceled", one, now) for one in ending])
+    return len(ending)
+
+
+def _all_running(customer_ids: Sequence[int]) -> Sequence[Subscription]:
+    return db.session.scalars(
+        select(Subscription)
+        .where(
+            Subscription.customer_id.in_(customer_ids),
+            Subscription.state != str(SubscriptionState.EXPIRED),
+        )
+        .order_by(Subscription.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
 
 
 def cancel(customer_id: int) -> Subscription:

@@ -9,6 +9,7 @@ import pytest
 import uuid_utils.compat
 
 from project.billing.providers.base import Charge, PaymentProvider
+from project.billing.providers.carrier import Carrier
 from project.billing.providers.yookassa import YooKassa
 from project.core import clock as product_clock
 from project.core import http_client
@@ -71,6 +72,27 @@ class MemoryHouse:
 def yookassa(simulator: SimulatorClient, *, secret: str = "key", deadline: float = 3) -> YooKassa:
     url = f"{simulator.base_url}/yookassa/v3"
     return YooKassa(url, "shop", secret, deadline_seconds=deadline)
+
+
+class CarrierHouse:
+    """The carrier, whose outcomes go by the number that is charged."""
+
+    KINDS = {"succeeded": "charged", "canceled": "refused"}
+
+    def __init__(self, simulator: SimulatorClient) -> None:
+        self.simulator = simulator
+        self.provider: PaymentProvider = carrier(simulator)
+
+    def decide(self, card: str, *outcomes: str) -> None:
+        kinds = [
+            ":".join([self.KINDS[kind], *reason])
+            for kind, *reason in (outcome.split(":") for outcome in outcomes)
+        ]
+        self.simulator.control("PUT", f"/carrier/numbers/{card}", {"outcomes": kinds})
+
+
+def carrier(simulator: SimulatorClient, *, token: str = "token", deadline: float = 3) -> Carrier:
+    return Carrier(f"{simulator.base_url}/carrier/billing", token, deadline_seconds=deadline)
 
 
 @pytest.fixture(params=["yookassa", "memory"])

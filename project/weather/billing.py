@@ -1,0 +1,251 @@
+"""What the forecast SMS has billed: each active subscriber takes the package of its plan.
+
+Whatever adds a subscriber, or changes its plan or state, sets `billing_due_at` in the same
+statement. A worker then brings billing into agreement, many subscribers at a time; the carrier is
+asked after that commit, as for any other charge.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Row, Table, func, select, update
+
+from project.billing.customers import service as customers
+from project.billing.packages import service as packages
+from project.billing.payments.service import wake_prompt_charges
+from project.billing.signals import SubscriptionChange, subscription_changed
+from project.billing.states import AtRetryEnd, ChargeTime
+from project.billing.subscriptions import service as subscriptions
+from project.billing.subscriptions.service import Prepaid
+from project.config import get_settings
+from project.core import bulk, clock
+from project.core.models import Timestamp
+from project.core.queues import QueueName, Wakeup, wake
+from project.extensions import db
+from project.weather import local_time
+from project.weather.models import Subscriber
+from project.weather.states import Plan, SubscriberState
+
+BILLING_DUE = Wakeup(
+    "forecast_billing", QueueName.DEFAULT, "project.weather.messages.jobs.follow_plans"
+)
+AT_ONCE = 2000
+FOLLOWING = 7_265_309_119
+PERIODS = {Plan.DAILY: "day", Plan.WEEKLY: "week"}
+CARRIER = "carrier"
+CUSTOMER_KIND = "msisdn"
+ENDED = ("exhausted", "expired")
+
+subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
+
+
+def start_billing(subscriber_ids: Sequence[int]) -> None:
+    """Have these subscribers billed for the plan they have now, in the caller's transaction.
+
+    They are new, came back or changed their plan; whoever is billed for it already stays so.
+    """
+    _look_at(subscriber_ids)
+
+
+def end_billing(subscriber_ids: Sequence[int]) -> None:
+    """Bill these subscribers no more, in the caller's transaction."""
+    _look_at(subscriber_ids)
+
+
+def end_billing_now(customer_ids: Sequence[int]) -> None:
+    """Bill these customers no more, though their subscribers are about to be deleted."""
+    subscriptions.cancel_all(customer_ids)
+
+
+def wake_billing() -> None:
+    """Have a worker look at the subscribers whose `billing_due_at` was set."""
+    wake(BILLING_DUE)
+
+
+def _look_at(subscriber_ids: Sequence[int]) -> None:
+    db.session.execute(
+        update(Subscriber)
+        .where(Subscriber.id.in_(subscriber_ids))
+        .values(billing_due_at=clock.now())
+        .execution_options(synchronize_session=False)
+    )
+    wake_billing()
+
+
+def follow_some() -> int:
+    """Bring billing into agreement with a number of subscribers; return how many.
+
+    One worker does it at a time. What is changed here meanwhile stays due. Subscriptions are
+    locked before subscribers, as charges do it.
+    """
+    if not db.session.scalar(select(func.pg_try_advisory_xact_lock(FOLLOWING))):
+        return 0
+    now = clock.now()
+    rows = _due_subscribers(now)
+    active = [row for row in rows if row.state == SubscriberState.ACTIVE]
+    ended = [row.customer_id for row in rows if row.state != SubscriberState.ACTIVE]
+    if ended:
+        subscriptions.cancel_all(ended)
+    if active:
+        _subscribe(active, now)
+    if rows:
+        _followed(rows)
+    return len(rows)
+
+
+def _due_subscribers(now: datetime) -> Sequence[Row[*tuple[Any, ...]]]:
+    columns = subscribers.c
+    return db.session.execute(
+        select(
+            columns.id,
+            columns.customer_id,
+            columns.plan,
+            columns.state,
+            columns.zone,
+            columns.billing_due_at,
+            columns.paid_until,
+        )
+        .where(columns.billing_due_at <= now)
+        .order_by(columns.billing_due_at)
+        .limit(AT_ONCE)
+    ).all()
+
+
+def _followed(rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
+    seen = bulk.rows_of(
+        {
+            "id": (BigInteger(), [row.id for row in rows]),
+            "due_at": (Timestamp, [row.billing_due_at for row in rows]),
+        }
+    )
+    db.session.execute(
+        update(subscribers)
+        .where(subscribers.c.id == seen.c.id, subscribers.c.billing_due_at == seen.c.due_at)
+        .values(billing_due_at=None)
+    )
+
+
+def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
+    package_ids = plan_packages()
+    begins = {zone: local_time.paid_from(zone, now) for zone in {row.zone for row in active}}
+    subscriptions.subscribe(
+        [Prepaid(row.customer_id, package_ids[row.plan], begins[row.zone]) for row in active]
+    )
+    # Whoever came back within a period that is paid hears of no renewal before its end.
+    paid = [row for row in active if row.paid_until is not None and row.paid_until > now]
+    _plan_messages([(row.id, row.zone, row.paid_until) for row in paid], now)
+    wake_prompt_charges()
+
+
+def plan_packages() -> Mapping[str, int]:
+    """Return the id of each plan's package, which is made and kept as the settings say."""
+    settings = get_settings()
+    prices = {
+        Plan.DAILY: settings.forecast_daily_price,
+        Plan.WEEKLY: settings.forecast_weekly_price,
+    }
+    return {str(plan): _ensure_package(plan, prices[plan]) for plan in Plan}
+
+
+def _ensure_package(plan: Plan, price: int) -> int:
+    settings = get_settings()
+    return packages.ensure_package(
+        {
+            "name": f"forecast-{plan}",
+            "price": price,
+            "currency": settings.forecast_currency,
+            "period": PERIODS[plan],
+            "period_count": 1,
+            "status": packages.ACTIVE,
+            "retry_attempts": settings.max_billing_try_limit,
+            "retry_interval_seconds": settings.billing_try_pause_seconds,
+            "at_retry_end": str(AtRetryEnd.EXPIRE),
+            "charged": str(ChargeTime.AT_THE_END),
+        }
+    ).id
+
+
+def _plan_messages(rows: Sequence[tuple[int, str, datetime]], now: datetime) -> None:
+    """Set when the next messages are to be made; rows of (id, zone, paid until)."""
+    if not rows:
+        return
+    times = {zone: local_time.next_message_time(zone, now) for zone in {row[1] for row in rows}}
+    planned = bulk.rows_of(
+        {
+            "id": (BigInteger(), [row[0] for row in rows]),
+            "at": (Timestamp, [times[row[1]] for row in rows]),
+            "paid_until": (Timestamp, [row[2] for row in rows]),
+        }
+    )
+    db.session.execute(
+        update(subscribers)
+        .where(subscribers.c.id == planned.c.id)
+        .values(next_message_at=planned.c.at, paid_until=planned.c.paid_until)
+    )
+
+
+@subscription_changed.connect
+def hear_of_subscriptions(_sender: Any, happened: Sequence[SubscriptionChange]) -> None:
+    """Plan a message where a period was paid, and cancel whom the carrier refused for good."""
+    renewed = {one.customer_id: one.ended_at for one in happened if one.type == "renewed"}
+    ended = {one.customer_id for one in happened if one.type in ENDED}
+    now = clock.now()
+    if renewed:
+        _hear_of_renewals(renewed, now)
+    if ended:
+        _hear_of_ends(ended, now)
+
+
+def _hear_of_renewals(ends: Mapping[int, datetime], now: datetime) -> None:
+    rows = db.session.execute(
+        select(
+            subscribers.c.id, subscribers.c.zone, subscribers.c.customer_id, subscribers.c.state
+        ).where(subscribers.c.customer_id.in_(list(ends)))
+    ).all()
+    active = [row for row in rows if row.state == SubscriberState.ACTIVE]
+    _plan_messages([(row.id, row.zone, ends[row.customer_id]) for row in active], now)
+    for row in rows:
+        if row.state != SubscriberState.ACTIVE:
+            # Who left while the charge was under way may come back within what it paid for.
+            db.session.execute(
+                update(subscribers)
+                .where(subscribers.c.id == row.id)
+                .values(paid_until=ends[row.customer_id])
+            )
+
+
+def _hear_of_ends(customer_ids: set[int], now: datetime) -> None:
+    db.session.execute(
+        update(subscribers)
+        .where(
+            subscribers.c.customer_id.in_(customer_ids),
+            subscribers.c.state == str(SubscriberState.ACTIVE),
+            # Somebody who has just come back, or changed, is yet to be subscribed anew.
+            subscribers.c.billing_due_at.is_(None),
+        )
+        .values(
+            state=str(SubscriberState.CANCELED),
+            canceled_at=now,
+            updated_at=now,
+            next_message_at=None,
+        )
+    )
+
+
+def ensure_customer(msisdn: str) -> int:
+    """Return the id of the customer that is billed for a number, made if need be."""
+    made = customers.ensure_customer(
+        CUSTOMER_KIND, msisdn, provider=CARRIER, payment_method_id=msisdn
+    )
+    return made.id
+
+
+def oldest_due_at() -> datetime | None:
+    """Return since when billing has yet to follow a subscriber."""
+    return db.session.scalar(
+        select(subscribers.c.billing_due_at)
+        .where(subscribers.c.billing_due_at.is_not(None))
+        .order_by(subscribers.c.billing_due_at)
+        .limit(1)
+    )

@@ -1,0 +1,1 @@
+"""Forecasts: points of the sphere, and which one is nearest."""

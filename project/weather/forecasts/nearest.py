@@ -1,0 +1,126 @@
+"""The nearest active forecast: for one place by the database's index, for many by a k-d tree.
+
+Both compare straight lines between points of the sphere, so both are exact; among forecasts at
+the same place the lowest gid is taken. None is given beyond FORECAST_MAX_KM.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from sqlalchemy import Double, literal, select, text
+from sqlalchemy.sql import func
+
+from project.config import get_settings
+from project.core.transaction import transaction
+from project.extensions import db
+from project.weather.forecasts.sphere import DECIMALS, Floats, distances_m, unit_vectors
+from project.weather.models import Forecast
+
+READ_AT_ONCE = 20_000
+NO_GID = 0
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A forecast and how far away it is."""
+
+    gid: int
+    distance_m: float
+
+
+def nearest_to(lat: float, lon: float) -> Nearest | None:
+    """Return the forecast for one place, asked of the database."""
+    lat, lon = round(lat, DECIMALS), round(lon, DECIMALS)
+    earth = func.ll_to_earth(Forecast.lat, Forecast.lon)
+    here = func.ll_to_earth(literal(lat, Double()), literal(lon, Double()))
+    found = db.session.execute(
+        select(Forecast.gid, Forecast.lat, Forecast.lon)
+        .where(Forecast.is_active)
+        .order_by(earth.op("<->")(here), Forecast.gid)
+        .limit(1)
+    ).one_or_none()
+    if found is None:
+        return None
+    distance = float(distances_m(lat, lon, found.lat, found.lon))
+    return Nearest(found.gid, distance) if distance <= _farthest_m() else None
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A forecast for each of many places; NO_GID where there is none near enough."""
+
+    gids: NDArray[np.int64]
+    distances_m: Floats
+
+    def at(self, index: int) -> Nearest | None:
+        """Return the forecast for the place of this index."""
+        gid = int(self.gids[index])
+        return None if gid == NO_GID else Nearest(gid, float(self.distances_m[index]))
+
+
+class ForecastTree:
+    """The active forecasts as they were when it was made, for many questions at once."""
+
+    def __init__(self, gids: NDArray[np.int64], lat: Floats, lon: Floats) -> None:
+        first_of_each = _first_at_each_place(gids, lat, lon)
+        self.gids, self.lat, self.lon = gids[first_of_each], lat[first_of_each], lon[first_of_each]
+        self.tree = cKDTree(unit_vectors(self.lat, self.lon)) if len(self.gids) else None
+
+    def nearest(self, lat: Floats, lon: Floats) -> Assigned:
+        """Return the forecast for each place."""
+        if self.tree is None or not len(lat):
+            return Assigned(np.zeros(len(lat), np.int64), np.zeros(len(lat)))
+        _, found = self.tree.query(unit_vectors(lat, lon))
+        distances = distances_m(lat, lon, self.lat[found], self.lon[found])
+        gids = np.where(distances <= _farthest_m(), self.gids[found], NO_GID)
+        return Assigned(gids, distances)
+
+
+def load_tree() -> ForecastTree:
+    """Read the active forecasts, a piece at a time."""
+    parts: list[NDArray[np.float64]] = []
+    gids: list[NDArray[np.int64]] = []
+    last = -(2**63)
+    while True:
+        with transaction(read_only=True):
+            rows = db.session.execute(
+                select(Forecast.gid, Forecast.lat, Forecast.lon)
+                .where(Forecast.is_active, Forecast.gid > last)
+                .order_by(Forecast.gid)
+                .limit(READ_AT_ONCE)
+            ).all()
+        if rows:
+            last = rows[-1].gid
+            gids.append(np.array([row.gid for row in rows], np.int64))
+            parts.append(np.array([(row.lat, row.lon) for row in rows], np.float64))
+        if len(rows) < READ_AT_ONCE:
+            break
+    places = np.concatenate(parts) if parts else np.zeros((0, 2))
+    return ForecastTree(
+        np.concatenate(gids) if gids else np.zeros(0, np.int64), places[:, 0], places[:, 1]
+    )
+
+
+def forecasts_version() -> tuple[int, str]:
+    """Return what changes whenever the places of the active forecasts do."""
+    row = db.session.execute(
+        text(
+            "SELECT count(*), coalesce(sum(hashtextextended(gid || ' ' || lat || ' ' || lon, 0)),"
+            " 0)::text FROM forecasts WHERE is_active"
+        )
+    ).one()
+    return int(row[0]), str(row[1])
+
+
+def _first_at_each_place(gids: NDArray[np.int64], lat: Floats, lon: Floats) -> NDArray[np.int64]:
+    order = np.lexsort((gids, lon, lat))
+    sorted_lat, sorted_lon = lat[order], lon[order]
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (sorted_lat[1:] != sorted_lat[:-1]) | (sorted_lon[1:] != sorted_lon[:-1])
+    return np.asarray(order[is_first], np.int64)
+
+
+def _farthest_m() -> float:
+    return get_settings().forecast_max_km * 1000

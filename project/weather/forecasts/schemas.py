@@ -1,0 +1,60 @@
+"""Shapes of the forecasts' routes."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from project.core.input import Id, InputSchema, PageSchema, Text
+from project.weather.input import Degrees, Flag
+
+TEXT_LENGTH = validate.Length(1, 200)
+
+
+class ForecastSchema(Schema):
+    """A forecast."""
+
+    gid = fields.Integer(required=True)
+    lat = fields.Float(required=True)
+    lon = fields.Float(required=True)
+    fcat24 = fields.String(required=True)
+    fcat48 = fields.String(required=True)
+    is_active = fields.Boolean(required=True)
+
+
+class ForecastQuerySchema(PageSchema):
+    """Which forecasts to list."""
+
+    is_active = Flag()
+
+
+class ForecastValuesSchema(InputSchema):
+    """All that is said of a forecast."""
+
+    lat = Degrees(90, required=True)
+    lon = Degrees(180, required=True)
+    fcat24 = Text(required=True, validate=TEXT_LENGTH)
+    fcat48 = Text(required=True, validate=TEXT_LENGTH)
+    is_active = Flag(load_default=True)
+
+
+class ForecastCreateSchema(ForecastValuesSchema):
+    """A new forecast; its gid is the caller's."""
+
+    gid = Id(required=True)
+
+
+class ForecastChangeSchema(InputSchema):
+    """What is to change of a forecast."""
+
+    document = {"minProperties": 1}
+
+    lat = Degrees(90)
+    lon = Degrees(180)
+    fcat24 = Text(validate=TEXT_LENGTH)
+    fcat48 = Text(validate=TEXT_LENGTH)
+    is_active = Flag()
+
+    @validates_schema
+    def _something_changes(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Give at least one field to change.", "lat")

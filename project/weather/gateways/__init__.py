@@ -1,0 +1,1 @@
+"""Adapters to the gateways that send messages."""

@@ -1,0 +1,84 @@
+"""A plain gateway: POST {msisdn, msgid, text, callback}, answered by {status: accepted}."""
+
+import json
+from typing import Any
+
+from project.core import http_client
+from project.core.http_client import Answer, Request
+from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
+
+MAX_BODY = 1000
+MAX_TEXT = 200
+OK = (200, 201, 202)
+# Answers that say that nothing was done. Other errors may come after the work.
+BUSY = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 503})
+NEVER_CONNECTED = ("cannot connect", "the host name does not resolve")
+
+
+class HttpGateway(Gateway):
+    """A gateway at one URL."""
+
+    def __init__(self, name: str, url: str, *, deadline_seconds: float) -> None:
+        self.name = name
+        self._url = url
+        self._deadline_seconds = deadline_seconds
+
+    async def send(self, sms: Sms) -> Word:
+        """Send a message; the gateway knows one that it had before by its msgid."""
+        order = {
+            "msisdn": sms.msisdn,
+            "msgid": sms.msgid,
+            "text": sms.text,
+            "callback": sms.callback,
+        }
+        answer = await http_client.send(
+            Request(
+                "POST",
+                self._url,
+                json.dumps(order).encode(),
+                {"Content-Type": "application/json"},
+                deadline_seconds=self._deadline_seconds,
+            )
+        )
+        return _word(answer)
+
+
+def _word(answer: Answer) -> Word:
+    body = shown(answer)
+    trouble = trouble_in(answer, BUSY)
+    if trouble is not None:
+        return trouble
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return Unknown("answered something that is not JSON", body)
+    if not isinstance(said, dict):
+        return Unknown("answered something that is no object", body)
+    match said.get("status"):
+        case "accepted":
+            return Accepted(_text(said.get("reference")), body)
+        case "rejected":
+            return Refused(_text(said.get("reason")) or "rejected", body)
+    return Unknown("answered no status that is known", body)
+
+
+def trouble_in(answer: Answer, busy: frozenset[int]) -> NotTaken | Unknown | None:
+    """Return what an answer that is no success means; None if it is one."""
+    body = shown(answer)
+    if answer.status is None:
+        reason = answer.error or "no answer"
+        # Without a connection nothing can have been done.
+        return (NotTaken if reason.startswith(NEVER_CONNECTED) else Unknown)(reason, body)
+    if answer.status in OK:
+        return None
+    reason = f"answered {answer.status}"
+    return NotTaken(reason, body) if answer.status in busy else Unknown(reason, body)
+
+
+def shown(answer: Answer) -> str:
+    """Return what is kept of an answer's body, without what Postgres cannot keep."""
+    return answer.body[:MAX_BODY].decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+def _text(value: Any) -> str | None:
+    return value.replace("\0", "\ufffd")[:MAX_TEXT] if isinstance(value, str) else None

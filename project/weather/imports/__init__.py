@@ -1,0 +1,1 @@
+"""Files that are read in the background, row by row, with progress."""

@@ -1,0 +1,157 @@
+"""What is checked of the values in a file, a column at a time."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+
+import numpy as np
+
+from project.weather.forecasts.sphere import DECIMALS, Floats
+from project.weather.imports.files import Chunk
+from project.weather.numbers import ImpossibleNumberError, normalized
+
+VALUE_LENGTH = 100
+_DEGREES = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
+_PLAIN = set("0123456789+-.eE")
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)? ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+)
+_SECONDS = re.compile(r"[0-9]{9,10}(\.[0-9]{1,9})?|[0-9]{13}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A value that cannot be used; as a note one that can, or a row that another replaces."""
+
+    row: int
+    column: str
+    reason: str
+    value: str
+    is_note: bool = False
+
+
+@dataclass
+class Checked:
+    """Which rows of a chunk are good so far, and what is wrong with the others."""
+
+    chunk: Chunk
+    good: list[bool]
+    problems: list[Problem] = field(default_factory=list)
+    doubles: int = 0
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> "Checked":
+        """Begin with rows that have no more fields than the header."""
+        checked = cls(chunk, [True] * len(chunk.rows))
+        for index, row in enumerate(chunk.rows):
+            if len(row) > chunk.width and any(row[chunk.width :]):
+                extra = "|".join(row[chunk.width :])
+                checked.refuse(index, "", "More fields than the header has columns.", extra)
+        return checked
+
+    def refuse(self, index: int, column: str, reason: str, value: str) -> None:
+        """Leave a row out; only what is found first is told of it."""
+        if self.good[index]:
+            self.good[index] = False
+            self._tell(index, column, reason, value, is_note=False)
+
+    def note(self, index: int, column: str, reason: str, value: str) -> None:
+        """Tell something of a row that is taken."""
+        self._tell(index, column, reason, value, is_note=True)
+
+    def supersede(self, index: int, column: str, value: str) -> None:
+        """Leave a row out because a later one says the same number anew."""
+        if self.good[index]:
+            self.good[index] = False
+            self.doubles += 1
+            self.note(index, column, "The same again in a later row, which is taken.", value)
+
+    def _tell(self, index: int, column: str, reason: str, value: str, *, is_note: bool) -> None:
+        shown = _CONTROL.sub(" ", value)[:VALUE_LENGTH]
+        number = self.chunk.numbers[index]
+        self.problems.append(Problem(number, column, reason, printable(shown), is_note))
+
+    def degrees(self, column: str, limit: int) -> Floats:
+        """Return a column of latitudes or longitudes; 0 in rows that are not good."""
+        values = self.chunk.column(column)
+        try:
+            if not set().union(*values) <= _PLAIN:
+                raise ValueError
+            found = np.array(list(map(float, values)), np.float64)
+        except ValueError:
+            found = np.array([_degrees_or_nan(value) for value in values], np.float64)
+        bad = ~(np.abs(found) <= limit)
+        for index in np.flatnonzero(bad):
+            reason = f"Not a number of degrees from -{limit} to {limit}."
+            self.refuse(int(index), column, reason, values[index])
+        found[bad] = 0
+        return np.round(found, DECIMALS)
+
+    def msisdns(self) -> list[str]:
+        """Return the numbers in E.164; "" in rows that are not good."""
+        found = []
+        for index, value in enumerate(self.chunk.column("msisdn")):
+            try:
+                found.append(normalized(value))
+            except ImpossibleNumberError as error:
+                found.append("")
+                self.refuse(index, "msisdn", str(error), value)
+        return found
+
+    def moments(self) -> None:
+        """Check that the column ts has times: ISO 8601, or seconds of Unix time."""
+        for index, value in enumerate(self.chunk.column("ts")):
+            if not is_moment(value):
+                reason = "Not a time such as 2026-01-31T08:00:00Z or seconds since 1970."
+                self.refuse(index, "ts", reason, value)
+
+    def texts(self, column: str, longest: int) -> list[str]:
+        """Return a column of texts that people are to read."""
+        values = self.chunk.column(column)
+        for index, value in enumerate(values):
+            if not value or len(value) > longest:
+                self.refuse(index, column, f"Must have 1 to {longest} characters.", value)
+            elif _CONTROL.search(value):
+                self.refuse(index, column, "Must not have control characters.", value)
+        return values
+
+    def good_rows(self) -> list[int]:
+        """Return the indexes of the rows that are good."""
+        return [index for index, is_good in enumerate(self.good) if is_good]
+
+
+def printable(text: str) -> str:
+    """Return the text without halves of surrogate pairs, which no database takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@lru_cache(maxsize=16_384)
+def is_moment(written: str) -> bool:
+    """Tell whether this is a time, and one that there is."""
+    if _SECONDS.fullmatch(written):
+        return True
+    if not _MOMENT.fullmatch(written):
+        return False
+    try:
+        datetime.fromisoformat(written.replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
+    except ValueError:
+        return False
+    return True
+
+
+def _degrees_or_nan(value: str) -> float:
+    return float(value) if _DEGREES.fullmatch(value) else float("nan")
+
+
+def keys_of(values: Sequence[str]) -> list[int]:
+    """Return what rows are told apart by: the digits as a number, -1 where there are others."""
+    keys = []
+    for value in values:
+        digits = value.removeprefix("+")
+        is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
+        keys.append(int(digits) if is_number else -1)
+    return keys

@@ -1,0 +1,80 @@
+"""What a file would change: everything is done as it would be, and taken back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from project.config import get_settings
+from project.core.transaction import transaction
+from project.weather.forecasts.nearest import load_tree
+from project.weather.imports.checking import Problem
+from project.weather.imports.doubles import scan
+from project.weather.imports.files import FileError, MissingColumnsError, Pieces, open_table
+from project.weather.imports.kinds import KINDS, FileKind, Read
+from project.weather.imports.tasks import Counts
+from project.weather.states import TaskKind
+
+SHOWN_PROBLEMS = 20
+
+
+class _TakenBackError(Exception):
+    """Ends a transaction whose changes are not wanted."""
+
+
+@dataclass
+class Preview:
+    """What would happen."""
+
+    total: int = 0
+    created: int = 0
+    updated: int = 0
+    skipped: int = 0
+    failed: int = 0
+    doubles: int = 0
+    missing_columns: list[str] = field(default_factory=list)
+    error: str | None = None
+    bad_rows: list[Problem] = field(default_factory=list)
+
+
+def preview(kind: TaskKind, pieces: Pieces) -> Preview:
+    """Return what a file of this kind would change; nothing is written."""
+    found = Preview()
+    try:
+        _look_at(KINDS[kind], pieces, found)
+    except FileError as error:
+        found.error = str(error)
+        if isinstance(error, MissingColumnsError):
+            found.missing_columns = error.missing
+    return found
+
+
+def _look_at(wanted: type[FileKind[Any]], pieces: Pieces, found: Preview) -> None:
+    settings = get_settings()
+    table = open_table(pieces, wanted.needed, wanted.optional)
+    rows = scan(table, wanted.key, max_bad=settings.import_max_errors)
+    found.total = rows.total
+    kind = wanted(rows, load_tree() if wanted.uses_tree else None)
+    for chunk in table.chunks(settings.import_chunk_rows):
+        read = kind.read(chunk)
+        _add(found, _tried(kind, read), read)
+        if found.failed > settings.import_max_errors:
+            raise FileError(f"More than {settings.import_max_errors} rows are bad.")
+
+
+def _tried(kind: FileKind[Any], read: Read[Any]) -> Counts:
+    try:
+        with transaction():
+            counts = kind.apply(read)
+            raise _TakenBackError
+    except _TakenBackError:
+        return counts
+
+
+def _add(found: Preview, counts: Counts, read: Read[Any]) -> None:
+    found.created += counts.created
+    found.updated += counts.updated
+    found.skipped += counts.skipped
+    found.failed += counts.failed
+    problems = read.checked.problems
+    found.doubles += read.checked.doubles
+    bad = [one for one in problems if not one.is_note]
+    found.bad_rows += bad[: SHOWN_PROBLEMS - len(found.bad_rows)]

@@ -1,0 +1,74 @@
+"""What there is to know about tasks; nothing here writes."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, Table, exists, select, tuple_
+
+from project.config import get_settings
+from project.core import clock
+from project.core.claims import is_due, is_free
+from project.core.transaction import transaction
+from project.extensions import db
+from project.weather.models import Task, TaskError
+
+tasks: Table = Task.__table__  # type: ignore[assignment]
+
+ERRORS_AT_ONCE = 5000
+
+
+def listed_tasks(*, kind: str | None = None, state: str | None = None) -> Select[Any]:
+    """Select tasks, newest first."""
+    statement = select(Task).order_by(Task.created_at.desc(), Task.id.desc())
+    if kind is not None:
+        statement = statement.where(Task.kind == kind)
+    if state is not None:
+        statement = statement.where(Task.state == state)
+    return statement
+
+
+def task_still_told(task_id: UUID) -> Task | None:
+    """Return the task unless it ended longer ago than TASK_TIMEOUT."""
+    task = db.session.get(Task, task_id, populate_existing=True)
+    if task is None or task.finished_at is None:
+        return task
+    oldest = clock.now() - timedelta(seconds=get_settings().task_timeout_seconds)
+    return task if task.finished_at >= oldest else None
+
+
+def problems_of(task_id: UUID) -> Iterator[Sequence[TaskError]]:
+    """Give what was wrong with rows of a task, by row, some at a time."""
+    last = (-1, "")
+    while True:
+        with transaction(read_only=True):
+            found = db.session.scalars(
+                select(TaskError)
+                .where(
+                    TaskError.task_id == task_id,
+                    tuple_(TaskError.row, TaskError.column) > last,
+                )
+                .order_by(TaskError.row, TaskError.column)
+                .limit(ERRORS_AT_ONCE)
+            ).all()
+        if not found:
+            return
+        yield found
+        last = (found[-1].row, found[-1].column)
+
+
+def is_anything_due() -> bool:
+    """Tell whether a task is due that nobody works on."""
+    return bool(db.session.scalar(select(exists().where(is_due(tasks, clock.now())))))
+
+
+def oldest_due_at() -> datetime | None:
+    """Return when the longest-waiting task that nobody works on was or will be due."""
+    statement = (
+        select(tasks.c.due_at)
+        .where(tasks.c.due_at.is_not(None), is_free(tasks))
+        .order_by(tasks.c.due_at)
+        .limit(1)
+    )
+    return db.session.scalar(statement)

@@ -1,0 +1,229 @@
+"""Working through a task: a chunk of rows per transaction, with how far it is in the same one.
+
+Whoever is killed in between leaves the task at a row boundary; the next worker goes on there.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import func, select
+
+from project.config import get_settings
+from project.core import bulk, pump
+from project.core.queues import wake, wakeup_taken
+from project.core.transaction import transaction
+from project.extensions import db
+from project.weather.forecasts.nearest import ForecastTree, forecasts_version, load_tree
+from project.weather.imports import queries, tasks
+from project.weather.imports.ahead import ahead
+from project.weather.imports.assigning import assign_some
+from project.weather.imports.checking import Problem
+from project.weather.imports.doubles import scan
+from project.weather.imports.files import FileError, Table, open_table
+from project.weather.imports.kinds import KINDS, FileKind, Read
+from project.weather.imports.tasks import ClaimLostError
+from project.weather.models import Task, TaskChunk, TaskError
+from project.weather.states import TaskKind
+from project.weather.subscribers.changes import ChangedMeanwhileError
+
+log = structlog.get_logger()
+
+TRIES_PER_CHUNK = 3
+
+Progress = Callable[[int], object]
+
+
+def run_in_worker() -> int:
+    """Work through due tasks as a woken job; return how many rows were looked at."""
+    wakeup_taken(tasks.TASKS_DUE)
+    with pump.place(tasks.TASKS_DUE) as keep_place:
+        if keep_place is None:
+            return 0
+        done = run(seconds=get_settings().pump_seconds, on_progress=keep_place)
+    with transaction():
+        if queries.is_anything_due():
+            wake(tasks.TASKS_DUE)
+    return done
+
+
+def run(*, seconds: float | None = None, on_progress: Progress = lambda count: None) -> int:
+    """Work through due tasks until none is due or the time is up; return the count of rows."""
+    ends_at = None if seconds is None else time.monotonic() + seconds
+    done = 0
+    while ends_at is None or time.monotonic() < ends_at:
+        with transaction():
+            claimed = tasks.claim_next()
+        if claimed is None:
+            return done
+        task, claim_id = claimed
+        done += _run_safely(_Run(task, claim_id, ends_at, on_progress))
+    return done
+
+
+def _run_safely(this: "_Run") -> int:
+    try:
+        this.work()
+    except ClaimLostError:
+        log.info("task.claim_lost", task=str(this.id))
+    except FileError as error:
+        with transaction():
+            tasks.fail(tasks.hold(this.id, this.claim_id), str(error))
+    except Exception as error:
+        log.exception("task.failed", task=str(this.id))
+        with transaction():
+            reason = f"{type(error).__name__} after row {this.next_row + 1}"
+            tasks.retry_later(tasks.hold(this.id, this.claim_id), reason)
+    return this.done
+
+
+class _Run:
+    """One worker's go at one task."""
+
+    def __init__(
+        self, task: Task, claim_id: UUID, ends_at: float | None, on_progress: Progress
+    ) -> None:
+        self.id = task.id
+        self.kind = TaskKind(task.kind)
+        self.next_row = task.next_row
+        self.claim_id = claim_id
+        self.ends_at = ends_at
+        self.on_progress = on_progress
+        self.done = 0
+
+    def work(self) -> None:
+        """Go on where the task is, to its end or until the time is up. Raises FileError."""
+        if self.kind is TaskKind.ASSIGNMENTS:
+            self._assign()
+        else:
+            self._read_file()
+
+    def _is_time_up(self) -> bool:
+        is_late = self.ends_at is not None and time.monotonic() >= self.ends_at
+        return is_late or pump.stopping.is_set()
+
+    def _keep(self) -> None:
+        """Show that somebody is at it while nothing is written yet."""
+        self.on_progress(0)
+        with transaction():
+            tasks.hold(self.id, self.claim_id)
+
+    def _read_file(self) -> None:
+        kind, table = self._open()
+        chunks = table.chunks(get_settings().import_chunk_rows, start=self.next_row)
+        # The next chunk is read and checked while the database is at the last one.
+        with closing(ahead(kind.read(chunk) for chunk in chunks)) as reads:
+            for read in reads:
+                if not self._take(kind, read):
+                    return
+                if self._is_time_up():
+                    with transaction():
+                        tasks.pause(tasks.hold(self.id, self.claim_id))
+                    return
+        self._finish(kind)
+
+    def _open(self) -> tuple[FileKind[Any], Table]:
+        wanted = KINDS[self.kind]
+        self._keep()
+        table = open_table(self._pieces, wanted.needed, wanted.optional)
+        limit = get_settings().import_max_errors
+        found = scan(table, wanted.key, max_bad=limit, on_progress=self._keep)
+        with transaction():
+            task = tasks.hold(self.id, self.claim_id)
+            task.encoding, task.delimiter = table.encoding, table.delimiter
+            task.total = found.total
+            self.version = forecasts_version() if wanted.uses_tree else None
+        return wanted(found, _tree_for(wanted)), table
+
+    def _pieces(self) -> Iterator[bytes]:
+        number = 0
+        while True:
+            with transaction(read_only=True):
+                piece = db.session.scalar(
+                    select(TaskChunk.content).where(
+                        TaskChunk.task_id == self.id, TaskChunk.number == number
+                    )
+                )
+            if piece is None:
+                return
+            yield piece
+            number += 1
+
+    def _take(self, kind: FileKind[Any], read: Read[Any]) -> bool:
+        """Take a chunk and tell whether to go on: not when there are too many bad rows."""
+        for attempt in range(1, TRIES_PER_CHUNK + 1):
+            try:
+                return self._try_to_take(kind, read)
+            except ChangedMeanwhileError:
+                if attempt == TRIES_PER_CHUNK:
+                    raise
+                read = kind.read(read.checked.chunk)
+        return False
+
+    def _try_to_take(self, kind: FileKind[Any], read: Read[Any]) -> bool:
+        chunk = read.checked.chunk
+        with transaction():
+            task = tasks.hold(self.id, self.claim_id)
+            counts = kind.apply(read)
+            _write_problems(task, read.checked.problems)
+            tasks.record_step(task, counts, next_row=chunk.next_row)
+            is_too_bad = task.failed > get_settings().import_max_errors
+            if is_too_bad:
+                limit = get_settings().import_max_errors
+                tasks.fail(task, f"More than {limit} rows are bad; nothing after them was read.")
+        self.next_row = chunk.next_row
+        self.done += counts.done
+        self.on_progress(counts.done)
+        return not is_too_bad
+
+    def _finish(self, kind: FileKind[Any]) -> None:
+        with transaction():
+            task = tasks.hold(self.id, self.claim_id)
+            tasks.succeed(task)
+            is_stale = kind.uses_tree and self.version != forecasts_version()
+            if is_stale or (self.kind is TaskKind.FORECASTS and task.created + task.updated):
+                tasks.ensure_assignments()
+
+    def _assign(self) -> None:
+        self._keep()
+        tree = load_tree()
+        while not self._is_time_up():
+            step = assign_some(tree, self.id, self.claim_id)
+            self.done += step
+            self.on_progress(step)
+            if not step:
+                with transaction():
+                    tasks.succeed(tasks.hold(self.id, self.claim_id))
+                return
+        with transaction():
+            tasks.pause(tasks.hold(self.id, self.claim_id))
+
+
+def _tree_for(kind: type[FileKind[Any]]) -> ForecastTree | None:
+    return load_tree() if kind.uses_tree else None
+
+
+def _write_problems(task: Task, problems: list[Problem]) -> None:
+    """Keep what is wrong with rows; of notes no more than of bad rows are kept."""
+    notes = [one for one in problems if one.is_note]
+    if notes:
+        kept = db.session.scalar(
+            select(func.count()).where(TaskError.task_id == task.id, TaskError.is_note)
+        )
+        room = max(0, get_settings().import_max_errors - (kept or 0))
+        problems = [one for one in problems if not one.is_note] + notes[:room]
+    rows = [
+        {
+            "task_id": task.id,
+            "row": one.row,
+            "column": one.column,
+            "reason": one.reason,
+            "value": one.value,
+            "is_note": one.is_note,
+        }
+        for one in problems
+    ]
+    bulk.insert_rows(TaskError.__table__, rows, skip_conflicts=True)  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+"""Shapes of the routes of uploaded files and tasks."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from project.core.errors import BadRequest
+from project.core.input import InputSchema, Moment, PageSchema
+from project.weather.input import Flag
+from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
+
+KIND = validate.OneOf([str(kind) for kind in TaskKind])
+STATUS = validate.OneOf([*dict.fromkeys(TASK_STATUSES.values()), EXPIRED_TASK])
+STATE = validate.OneOf([str(state) for state in TaskState])
+
+
+class UploadQuerySchema(InputSchema):
+    """Whether the file is only looked at."""
+
+    dry_run = Flag(load_default=False)
+
+
+class TaskReferenceSchema(InputSchema):
+    """Which task is meant."""
+
+    task_id = fields.UUID(required=True)
+
+
+class TaskReferenceQuerySchema(InputSchema):
+    """Which task is meant, unless the body says it."""
+
+    task_id = fields.UUID()
+
+
+def read_reference(body: dict[str, Any]) -> dict[str, Any]:
+    """Return which task a body means. Raises BadRequest."""
+    try:
+        read: dict[str, Any] = TaskReferenceSchema().load(body)
+    except ValidationError as error:
+        raise BadRequest("The input has errors; see `errors`.", error.messages_dict) from error
+    return read
+
+
+class AcceptedFileSchema(Schema):
+    """A file that is being read in the background."""
+
+    status = fields.String(required=True)
+    task_id = fields.UUID(required=True)
+
+
+class BadRowSchema(Schema):
+    """A row that would not be taken; the header is row 1."""
+
+    row = fields.Integer(required=True)
+    column = fields.String(required=True)
+    reason = fields.String(required=True)
+    value = fields.String(required=True)
+
+
+class PreviewSchema(Schema):
+    """What a file would change."""
+
+    total = fields.Integer(required=True)
+    created = fields.Integer(required=True)
+    updated = fields.Integer(required=True)
+    skipped = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    doubles = fields.Integer(required=True)
+    missing_columns = fields.List(fields.String(), required=True)
+    error = fields.String(required=True, allow_none=True)
+    bad_rows = fields.List(fields.Nested(BadRowSchema), required=True)
+
+
+class ProgressSchema(Schema):
+    """How far a task is; `total` is known once its file was looked through."""
+
+    total = fields.Integer(required=True, allow_none=True)
+    done = fields.Integer(required=True)
+    created = fields.Integer(required=True)
+    updated = fields.Integer(required=True)
+    skipped = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    error = fields.String(required=True, allow_none=True)
+    started_at = Moment(required=True, allow_none=True)
+    finished_at = Moment(required=True, allow_none=True)
+
+
+class TaskStatusSchema(Schema):
+    """How far a task is, in the words of older clients; EXPIRED has nothing but its id."""
+
+    status = fields.String(required=True)
+    task_status = fields.String(required=True, validate=STATUS)
+    task_id = fields.UUID(required=True)
+    total = fields.Integer(allow_none=True)
+    done = fields.Integer()
+    created = fields.Integer()
+    updated = fields.Integer()
+    skipped = fields.Integer()
+    failed = fields.Integer()
+    error = fields.String(allow_none=True)
+    started_at = Moment(allow_none=True)
+    finished_at = Moment(allow_none=True)
+
+
+class TaskSchema(ProgressSchema):
+    """A task."""
+
+    id = fields.UUID(required=True)
+    kind = fields.String(required=True, validate=KIND)
+    state = fields.String(required=True, validate=STATE)
+    file_name = fields.String(required=True, allow_none=True)
+    file_bytes = fields.Integer(required=True, allow_none=True)
+    encoding = fields.String(required=True, allow_none=True)
+    delimiter = fields.String(required=True, allow_none=True)
+    created_at = Moment(required=True)
+
+
+class TaskQuerySchema(PageSchema):
+    """Which tasks to list."""
+
+    kind = fields.String(validate=KIND)
+    state = fields.String(validate=STATE)

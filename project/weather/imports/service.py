@@ -1,0 +1,74 @@
+"""The rules of uploaded files, as the API knows them."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from project.weather.imports import queries, tasks
+from project.weather.imports.previewing import Preview, preview
+from project.weather.imports.uploads import Upload
+from project.weather.models import Task, TaskError
+from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
+
+BYTE_ORDER_MARK = "\ufeff"
+STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def take_file(kind: TaskKind, upload: Upload) -> Task:
+    """Keep a file and have it read in the background."""
+    return tasks.store_file(kind, upload.name, upload.pieces())
+
+
+def preview_file(kind: TaskKind, upload: Upload) -> Preview:
+    """Return what a file would change. No transaction must be open."""
+    return preview(kind, upload.pieces)
+
+
+def task_status(task_id: UUID) -> dict[str, Any]:
+    """Return how far a task is, in the words of older clients; EXPIRED if it is not known."""
+    task = queries.task_still_told(task_id)
+    if task is None:
+        return {"task_status": EXPIRED_TASK, "task_id": task_id}
+    return {
+        **{name: getattr(task, name) for name in PROGRESS},
+        "task_status": TASK_STATUSES[TaskState(task.state)],
+        "task_id": task.id,
+    }
+
+
+PROGRESS = (
+    "total",
+    "done",
+    "created",
+    "updated",
+    "skipped",
+    "failed",
+    "error",
+    "started_at",
+    "finished_at",
+)
+
+
+def errors_csv(task_id: UUID) -> Iterator[str]:
+    """Give what was wrong with the rows of a task as CSV that spreadsheets may open."""
+    yield BYTE_ORDER_MARK + _line(["row", "column", "reason", "value", "kind"])
+    for found in queries.problems_of(task_id):
+        yield "".join(_line(_cells(one)) for one in found)
+
+
+def _cells(one: TaskError) -> list[str]:
+    kind = "note" if one.is_note else "error"
+    return [str(one.row), *(_inert(text) for text in (one.column, one.reason, one.value)), kind]
+
+
+def _inert(text: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula."""
+    return f"'{text}" if text.startswith(STARTS_FORMULA) else text
+
+
+def _line(cells: list[str]) -> str:
+    written = io.StringIO()
+    csv.writer(written).writerow(cells)
+    return written.getvalue()

@@ -1,0 +1,85 @@
+"""Files as they are uploaded: kept on disk while they come, never in memory as a whole."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from project.config import get_settings
+from project.core.errors import BadRequest
+from project.weather.imports.tasks import PIECE_BYTES
+
+RAW_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream")
+FORM_BYTES = 64 * 1024
+IN_MEMORY_BYTES = 2 * PIECE_BYTES
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that has come in whole."""
+
+    name: str | None
+    stream: IO[bytes]
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give the file anew from its beginning."""
+        self.stream.seek(0)
+        while piece := self.stream.read(PIECE_BYTES):
+            yield piece
+
+
+@contextmanager
+def taken_upload(request: Request) -> Iterator[Upload]:
+    """Take the file of a multipart form (`file`), or the body itself as text/csv, for a while.
+
+    Raises BadRequest if there is none or it is empty, and 413 over IMPORT_MAX_BYTES. No
+    transaction must be open: a slow client would keep it so.
+    """
+    request.max_content_length = get_settings().import_max_bytes + FORM_BYTES
+    if request.mimetype == "multipart/form-data":
+        upload = _from_form(request)
+    elif request.mimetype in RAW_TYPES:
+        upload = _from_body(request)
+    elif not request.mimetype and not request.content_length:
+        raise _no_file()
+    else:
+        raise UnsupportedMediaType
+    with upload.stream:
+        _check_size(upload.stream.seek(0, 2))
+        yield upload
+
+
+def _check_size(size: int) -> None:
+    if size > get_settings().import_max_bytes:
+        raise RequestEntityTooLarge
+    if not size:
+        raise BadRequest("The file is empty.", {"file": ["Empty."]})
+
+
+def _from_form(request: Request) -> Upload:
+    given = request.files.get("file") or next(iter(request.files.values()), None)
+    if given is None:
+        raise _no_file()
+    return Upload(given.filename, given.stream)
+
+
+def _from_body(request: Request) -> Upload:
+    stream = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
+    try:
+        while piece := request.stream.read(PIECE_BYTES):
+            stream.write(piece)
+    except BaseException:
+        stream.close()
+        raise
+    return Upload(None, stream)
+
+
+def _no_file() -> BadRequest:
+    return BadRequest(
+        "Send the file as `file` in a multipart form, or as the body with the type text/csv.",
+        {"file": ["Missing."]},
+    )

@@ -1,0 +1,60 @@
+"""Fields of the forecast SMS's input."""
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+from werkzeug.routing import BaseConverter
+
+from project.core.errors import NotFound
+from project.weather.forecasts.sphere import DECIMALS
+from project.weather.numbers import ImpossibleNumberError, normalized
+
+
+class Degrees(fields.Float):
+    """A latitude or longitude; its decimal digits in a string are taken too, as forms send it."""
+
+    def __init__(self, limit: int, **kwargs: Any) -> None:
+        super().__init__(allow_nan=False, validate=validate.Range(-limit, limit), **kwargs)
+
+    def _validated(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        degrees = super()._validated(value)
+        return None if degrees is None else round(degrees, DECIMALS)
+
+
+class Flag(fields.Boolean):
+    """Yes or no: true, false, 1, 0, also as text, as forms and queries send it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(truthy={True, "true", "1"}, falsy={False, "false", "0"}, **kwargs)
+
+
+class Msisdn(fields.String):
+    """A phone number in E.164, with or without its plus sign; read with it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        pattern = {"pattern": r"^[+ ]?[0-9]{4,17}$", **kwargs.pop("metadata", {})}
+        super().__init__(metadata=pattern, **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        # A plus sign in a query is a space by the time it gets here.
+        written = super()._deserialize(value, attr, data, **kwargs).strip()
+        try:
+            return normalized(written)
+        except ImpossibleNumberError as error:
+            raise ValidationError(str(error)) from error
+
+
+class MsisdnConverter(BaseConverter):
+    """A phone number in a path, with or without its plus sign."""
+
+    regex = r"\+?[0-9]{1,17}"
+
+
+def read_msisdn(written: str) -> str:
+    """Return the number in a path as it is kept. Raises NotFound for one that no number is."""
+    try:
+        return normalized(written)
+    except ImpossibleNumberError as error:
+        raise NotFound(f"There is no subscriber {written}.") from error

@@ -1,0 +1,1 @@
+"""Messages: made once a day for whoever has paid, sent by gateways, followed by receipts."""

@@ -1,0 +1,263 @@
+"""Delivery: due messages are claimed with their gateway written down, then sent, then recorded.
+
+The gateway is committed before it is called. Where nobody knows what came of a call, only that
+gateway is asked again, which knows the msgid; another one would send the message twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, Select, Text, Uuid, update
+
+from project.config import get_settings
+from project.core import bulk, clock
+from project.core.claims import RELEASED, claim, due, lease_for
+from project.extensions import db
+from project.weather import local_time
+from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
+from project.weather.gateways.registry import rotation
+from project.weather.messages import queries
+from project.weather.messages.making import MESSAGES_DUE
+from project.weather.messages.receipts import callback_url
+from project.weather.states import MessageEventKind, MessageState, SubscriberState
+
+AT_ONCE = timedelta()
+MAX_ERROR = 500
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A claimed message and the gateway that is to send it."""
+
+    message: Row[Any]
+    zone: str
+    gateway: Gateway
+    sms: Sms
+
+
+class MessageDelivery:
+    """Due messages, as the pump works through them."""
+
+    wakeup = MESSAGES_DUE
+
+    def __init__(self) -> None:
+        settings = get_settings()
+        self.capacity = settings.sms_concurrency
+        self.armful = settings.sms_concurrency
+        self.rotation = rotation()
+        self.callback = callback_url()
+
+    def claim(self, limit: int) -> Sequence[Sending]:
+        """Claim messages and choose their gateways; what may not be sent any more is ended."""
+        if not self.rotation.is_one_fit():
+            return []
+        columns = queries.messages.c
+        claimed = claim(
+            queries.messages,
+            self._candidates(limit),
+            lease=lease_for(get_settings().sms_timeout_seconds * 2),
+            returning=[
+                columns.id,
+                columns.claim_id,
+                columns.msisdn,
+                columns.text,
+                columns.gateway,
+                columns.attempts,
+                columns.local_date,
+            ],
+        )
+        return self._prepared(claimed.rows)
+
+    def _candidates(self, limit: int) -> Select[Any]:
+        pending = queries.in_state(MessageState.PENDING)
+        return due(queries.messages, now=clock.now(), limit=limit).where(pending)
+
+    def _prepared(self, rows: Sequence[Row[Any]]) -> list[Sending]:
+        if not rows:
+            return []
+        now = clock.now()
+        standing = queries.standing_of([row.id for row in rows], now)
+        sendings: list[Sending] = []
+        ends: list[dict[str, Any]] = []
+        for row in rows:
+            stands = standing[row.id]
+            end = _not_to_be_sent(row, stands, now) or self._assign(row, stands.zone, sendings, now)
+            if end is not None:
+                ends.append(end)
+        _write_outcomes(ends)
+        _write_gateways(sendings)
+        return sendings
+
+    def _assign(
+        self, row: Row[Any], zone: str, sendings: list[Sending], now: datetime
+    ) -> dict[str, Any] | None:
+        """Give the message to a gateway; what to write instead where none can have it now."""
+        if row.gateway is None:
+            gateway = self.rotation.next()
+        else:
+            gateway = self.rotation.named(row.gateway)
+            if gateway is None:
+                return _failed(row, f"what {row.gateway} made of it is not known", now)
+        if gateway is None or self.rotation.is_resting(gateway.name):
+            rest = timedelta(seconds=get_settings().sms_gateway_rest_seconds)
+            return _put_off(row, zone, "its gateway rests", now, rest)
+        sms = Sms(
+            str(row.id), row.msisdn, row.text, self.callback, is_repeated=row.gateway is not None
+        )
+        sendings.append(Sending(row, zone, gateway, sms))
+        return None
+
+    async def call(self, sending: Sending) -> Word:
+        """Have the gateway send it."""
+        word = await sending.gateway.send(sending.sms)
+        if isinstance(word, NotTaken | Unknown):
+            self.rotation.rest(sending.gateway.name)
+        return word
+
+    def record(self, results: Sequence[tuple[Sending, Word]]) -> None:
+        """Record what the gateways said; a receipt that was faster stays as it is."""
+        now = clock.now()
+        _write_outcomes([self._outcome(sending, word, now) for sending, word in results])
+        bulk.insert_rows(queries.events, [_event(sending, word, now) for sending, word in results])
+
+    def _outcome(self, sending: Sending, word: Word, now: datetime) -> dict[str, Any]:
+        row, settings = sending.message, get_settings()
+        match word:
+            case Accepted(reference):
+                wait = AT_ONCE if settings.self_callback else receipt_wait()
+                return _outcome(
+                    row,
+                    MessageState.ACCEPTED,
+                    gateway=sending.gateway.name,
+                    gateway_ref=reference,
+                    accepted_at=now,
+                    due_at=now + wait,
+                )
+            case Refused(reason):
+                return _failed(row, reason, now, gateway=sending.gateway.name)
+        name = sending.gateway.name if isinstance(word, Unknown) else None
+        if row.attempts >= settings.max_sms_try_limit:
+            return _failed(row, word.reason, now, gateway=sending.gateway.name)
+        is_free = name is None and self.rotation.is_one_fit()
+        pause = AT_ONCE if is_free else timedelta(seconds=settings.sms_try_pause_seconds)
+        return _tried_later(row, sending.zone, word.reason, now, pause, name)
+
+    def is_anything_due(self) -> bool:
+        """Tell whether a message is due that nobody works on, and a gateway to send it."""
+        if not self.rotation.is_one_fit():
+            return False
+        return queries.is_any_due(queries.in_state(MessageState.PENDING))
+
+
+def receipt_wait() -> timedelta:
+    """Return how long a receipt is waited for."""
+    return timedelta(days=get_settings().sms_receipt_days)
+
+
+def _not_to_be_sent(row: Row[Any], standing: Row[Any], now: datetime) -> dict[str, Any] | None:
+    if standing.is_stopped or standing.state != SubscriberState.ACTIVE:
+        return _failed(row, "subscribes no more", now)
+    if local_time.local_date(standing.zone, now) != row.local_date:
+        return _failed(row, "its day is over", now)
+    if local_time.is_quiet(standing.zone, now):
+        return _put_off(row, standing.zone, "quiet hours", now, AT_ONCE)
+    if not standing.is_paid:
+        return _failed(row, "not paid for any more", now)
+    return None
+
+
+def _failed(
+    row: Row[Any], reason: str, now: datetime, *, gateway: str | None = None
+) -> dict[str, Any]:
+    return _outcome(
+        row,
+        MessageState.FAILED,
+        gateway=gateway or row.gateway,
+        last_error=reason[:MAX_ERROR],
+        failed_at=now,
+    )
+
+
+def _tried_later(
+    row: Row[Any], zone: str, reason: str, now: datetime, wait: timedelta, gateway: str | None
+) -> dict[str, Any]:
+    due_at = local_time.later_today(zone, now, row.local_date, wait)
+    if due_at is None:
+        return _failed(row, f"its day is over: {reason}", now)
+    return _outcome(
+        row,
+        MessageState.PENDING,
+        gateway=gateway,
+        last_error=reason[:MAX_ERROR],
+        due_at=due_at,
+    )
+
+
+def _put_off(
+    row: Row[Any], zone: str, reason: str, now: datetime, wait: timedelta
+) -> dict[str, Any]:
+    """Try later without having tried: the claim's count is given back."""
+    later = _tried_later(row, zone, reason, now, wait, row.gateway)
+    return later | {"attempts": max(row.attempts - 1, 0)}
+
+
+def _outcome(row: Row[Any], state: MessageState, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "claim_id": row.claim_id,
+        "state": str(state),
+        "gateway": None,
+        "gateway_ref": None,
+        "last_error": None,
+        "accepted_at": None,
+        "failed_at": None,
+        "due_at": None,
+        "attempts": row.attempts,
+    } | changes
+
+
+def _write_outcomes(outcomes: Sequence[dict[str, Any]]) -> None:
+    if not outcomes:
+        return
+    table = queries.messages
+    outcome = bulk.rows_of(
+        {name: (table.c[name].type, [row[name] for row in outcomes]) for name in outcomes[0]}
+    )
+    names = [name for name in outcomes[0] if name not in ("id", "claim_id")]
+    db.session.execute(
+        update(table)
+        .where(table.c.id == outcome.c.id, table.c.claim_id == outcome.c.claim_id)
+        .values(**{name: outcome.c[name] for name in names}, **RELEASED)
+    )
+
+
+def _write_gateways(sendings: Sequence[Sending]) -> None:
+    """Commit who is about to be asked, so that after a crash nobody else is."""
+    new = [one for one in sendings if one.message.gateway is None]
+    if not new:
+        return
+    chosen = bulk.rows_of(
+        {
+            "id": (Uuid(), [one.message.id for one in new]),
+            "gateway": (Text(), [one.gateway.name for one in new]),
+        }
+    )
+    table = queries.messages
+    db.session.execute(
+        update(table).where(table.c.id == chosen.c.id).values(gateway=chosen.c.gateway)
+    )
+
+
+def _event(sending: Sending, word: Word, now: datetime) -> dict[str, Any]:
+    status = {Accepted: "accepted", Refused: "refused", NotTaken: "not_taken", Unknown: "unknown"}
+    return {
+        "message_id": sending.message.id,
+        "msgid": str(sending.message.id),
+        "kind": str(MessageEventKind.ANSWER),
+        "gateway": sending.gateway.name,
+        "status": status[type(word)],
+        "body": getattr(word, "reason", "") or word.body,
+        "received_at": now,
+    }

@@ -1,0 +1,71 @@
+"""The workers of the messages, and of the billing that comes before them."""
+
+import time
+
+from project.config import get_settings
+from project.core import pump
+from project.core.queues import wake, wakeup_taken
+from project.core.transaction import transaction
+from project.weather import billing
+from project.weather.messages import making, receipts
+from project.weather.messages.delivery import MessageDelivery
+
+
+def follow_plans() -> int:
+    """Bring billing into agreement with changed subscribers and return how many there were."""
+    wakeup_taken(billing.BILLING_DUE)
+    ends_at = time.monotonic() + get_settings().pump_seconds
+    followed = 0
+    while time.monotonic() < ends_at:
+        with transaction():
+            some = billing.follow_some()
+        followed += some
+        if some == 0:
+            return followed
+    with transaction():
+        wake(billing.BILLING_DUE)
+    return followed
+
+
+def make_messages() -> int:
+    """Make the messages whose time has come, and those of runs asked for; return how many."""
+    wakeup_taken(making.MESSAGES_PLANNED)
+    ends_at = time.monotonic() + get_settings().pump_seconds
+    made = 0
+    for make in (making.make_some_of_run, making.make_some):
+        while True:
+            with transaction():
+                looked_at, some = make()
+            made += some
+            if looked_at == 0:
+                break
+            if time.monotonic() > ends_at:
+                with transaction():
+                    wake(making.MESSAGES_PLANNED)
+                return made
+    return made
+
+
+def send_messages() -> int:
+    """Send due messages until none is due and return how many were recorded."""
+    sent = pump.run_in_worker(MessageDelivery())
+    if get_settings().self_callback:
+        with transaction():
+            wake(receipts.SELF_RECEIPTS_DUE)
+    return sent
+
+
+def send_self_receipts() -> int:
+    """Send receipts to ourselves, where SELF_CALLBACK=1 asks for it."""
+    return pump.run_in_worker(receipts.SelfReceipts())
+
+
+def expire_messages() -> int:
+    """Expire messages that were accepted days ago and have no receipt."""
+    expired = 0
+    while True:
+        with transaction():
+            some = receipts.expire_some()
+        expired += some
+        if some == 0:
+            return expired

@@ -1,0 +1,101 @@
+"""The text of a message: a template in the subscriber's language, and one SMS long.
+
+160 characters of the GSM alphabet (3GPP TS 23.038), where those of its extension count twice, or
+70 of UCS-2 as soon as one character is not in it.
+"""
+
+import unicodedata
+
+from project.weather.states import Language
+
+GSM_LENGTH = 160
+UCS2_LENGTH = 70
+_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_EXTENSION = frozenset("\f^{}\\[~]|€")
+_REPLACED = str.maketrans(
+    {
+        "ı": "i", "İ": "I", "ş": "s", "Ş": "S", "ğ": "g", "Ğ": "G", "ç": "c", "ø": "ø",
+        "–": "-", "—": "-", "−": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "…": "...",
+        "°": "", "\u00a0": " ", "\u202f": " ", "→": "-", "•": "-", "·": "-",
+    }
+)  # fmt: skip
+TEMPLATES = {
+    Language.EN: "Weather 24h: {0}. 48h: {1}. Reply STOP to end.",
+    Language.TR: "Hava 24s: {0}. 48s: {1}. Bitirmek icin DUR yazin.",
+    Language.RU: "24ч: {0}. 48ч: {1}. Отказ: СТОП",
+}
+
+
+def message_text(language: str, fcat24: str, fcat48: str) -> str:
+    """Return the text; forecasts are shortened so that it fits one SMS, the template never is."""
+    template = TEMPLATES[Language(language)]
+    today, tomorrow = (_clean(one) for one in (fcat24, fcat48))
+    plain = [_plain(one) for one in (today, tomorrow)]
+    if is_gsm(template + "".join(plain)):
+        return _fitted(template, plain[0], plain[1], GSM_LENGTH)
+    return _fitted(template, today, tomorrow, UCS2_LENGTH)
+
+
+def is_gsm(text: str) -> bool:
+    """Tell whether every character is of the GSM alphabet."""
+    return all(char in _BASIC or char in _EXTENSION for char in text)
+
+
+def length(text: str) -> int:
+    """Return how much room a text takes, in the units of the alphabet that it needs."""
+    return _length(text, is_gsm(text))
+
+
+def _length(text: str, in_gsm: bool) -> int:
+    if in_gsm:
+        return len(text) + sum(char in _EXTENSION for char in text)
+    return len(text.encode("utf-16-le", "replace")) // 2
+
+
+def _clean(text: str) -> str:
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split()).strip(" .")
+
+
+def _plain(text: str) -> str:
+    """Return the text in the GSM alphabet where only accents and signs stand in the way."""
+    replaced = text.translate(_REPLACED)
+    if is_gsm(replaced):
+        return replaced
+    parts = []
+    for char in replaced:
+        if is_gsm(char):
+            parts.append(char)
+        else:
+            bare = unicodedata.normalize("NFKD", char)
+            parts.append("".join(one for one in bare if not unicodedata.combining(one)))
+    return "".join(parts)
+
+
+def _fitted(template: str, today: str, tomorrow: str, limit: int) -> str:
+    in_gsm = limit == GSM_LENGTH
+    room = limit - _length(template.format("", ""), in_gsm)
+    need_today, need_tomorrow = _length(today, in_gsm), _length(tomorrow, in_gsm)
+    if need_today + need_tomorrow > room:
+        half = room // 2
+        for_today = max(half, room - need_tomorrow)
+        today = _shortened(today, min(need_today, for_today), in_gsm)
+        tomorrow = _shortened(tomorrow, room - _length(today, in_gsm), in_gsm)
+    return template.format(today, tomorrow)
+
+
+def _shortened(text: str, room: int, in_gsm: bool) -> str:
+    """Cut at a word where there is one in the last third."""
+    if _length(text, in_gsm) <= room:
+        return text
+    cut = text
+    while _length(cut, in_gsm) > room:
+        cut = cut[:-1]
+    at_word = cut.rfind(" ")
+    is_word_cut = text[len(cut) : len(cut) + 1] not in ("", " ")
+    if is_word_cut and at_word > len(cut) * 2 // 3:
+        cut = cut[:at_word]
+    return cut.rstrip(" ,.;:-")

@@ -1,0 +1,260 @@
+"""Tables of the forecast SMS: forecasts, subscribers, imports, messages."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from project.core.models import Claimable, Timestamp, due_index
+from project.extensions import Model
+
+
+class Forecast(Model):
+    """A point of the sphere, in degrees, and its forecast for the next 24 and 48 hours."""
+
+    __tablename__ = "forecasts"
+
+    gid: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    lat: Mapped[float] = mapped_column(Double)
+    lon: Mapped[float] = mapped_column(Double)
+    fcat24: Mapped[str] = mapped_column(Text)
+    fcat48: Mapped[str] = mapped_column(Text)
+    is_active: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("lat BETWEEN -90 AND 90", name="lat"),
+        CheckConstraint("lon BETWEEN -180 AND 180", name="lon"),
+        Index(
+            "ix_forecasts_earth",
+            text("ll_to_earth(lat, lon)"),
+            postgresql_using="gist",
+            postgresql_where=text("is_active"),
+        ),
+    )
+
+
+class Subscriber(Model):
+    """A phone number that gets a forecast a day; what it owes and pays is its customer's.
+
+    `distance_m` is the way to its forecast on the sphere, `zone` the time zone where it is.
+    `billing_due_at` is set where billing has yet to follow what was changed here; `next_message_at`
+    where the next message is to be made, if it is before `paid_until`, which billing tells.
+    """
+
+    __tablename__ = "subscribers"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    customer_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("customers.id"), unique=True)
+    msisdn: Mapped[str] = mapped_column(Text, unique=True)
+    lat: Mapped[float] = mapped_column(Double)
+    lon: Mapped[float] = mapped_column(Double)
+    zone: Mapped[str] = mapped_column(Text)
+    language: Mapped[str] = mapped_column(Text)
+    plan: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    # Not constrained: a file of a million rows would be checked a million times. Whoever deletes
+    # a forecast takes it from its subscribers.
+    forecast_gid: Mapped[int | None] = mapped_column(BigInteger)
+    distance_m: Mapped[float | None] = mapped_column(Double)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+    canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    billing_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    next_message_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    paid_until: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("lat BETWEEN -90 AND 90", name="lat"),
+        CheckConstraint("lon BETWEEN -180 AND 180", name="lon"),
+        CheckConstraint("language IN ('en', 'tr', 'ru')", name="language"),
+        CheckConstraint("plan IN ('daily', 'weekly')", name="plan"),
+        CheckConstraint("state IN ('active', 'canceled', 'stopped')", name="state"),
+        Index("ix_subscribers_forecast", "forecast_gid"),
+        Index(
+            "ix_subscribers_billing_due",
+            "billing_due_at",
+            postgresql_where=text("billing_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_subscribers_next_message",
+            "next_message_at",
+            "id",
+            postgresql_where=text("next_message_at IS NOT NULL"),
+        ),
+    )
+
+
+class SmsStop(Model):
+    """A number that said STOP; kept for ever, also when its subscriber is deleted."""
+
+    __tablename__ = "sms_stops"
+
+    msisdn: Mapped[str] = mapped_column(Text, primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    received_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class Task(Claimable, Model):
+    """Work on many rows in the background, and how far it is.
+
+    `next_row` is where a worker goes on: of a file the number of its next row, of subscribers
+    the id after which it goes on. It is committed together with what the rows before it changed.
+    """
+
+    __tablename__ = "tasks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    file_name: Mapped[str | None] = mapped_column(Text)
+    file_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    encoding: Mapped[str | None] = mapped_column(Text)
+    delimiter: Mapped[str | None] = mapped_column(Text)
+    total: Mapped[int | None] = mapped_column(BigInteger)
+    done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    created: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    updated: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    skipped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    next_row: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    has_file: Mapped[bool] = mapped_column(Boolean)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    started_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "kind IN ('forecasts', 'additions', 'cancellations', 'updates', 'assignments')",
+            name="kind",
+        ),
+        CheckConstraint(
+            "state IN ('pending', 'started', 'success', 'failure', 'canceled')", name="state"
+        ),
+        CheckConstraint(
+            "(state IN ('pending', 'started')) = (due_at IS NOT NULL)", name="unfinished_is_due"
+        ),
+        due_index("tasks"),
+        Index("ix_tasks_created", "created_at"),
+        Index("ix_tasks_finished", "finished_at", postgresql_where=text("has_file")),
+    )
+
+
+class TaskChunk(Model):
+    """A piece of an uploaded file, kept here because the worker may be on another machine."""
+
+    __tablename__ = "task_chunks"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey(Task.id, ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class TaskError(Model):
+    """A row of a file that was not taken, or, as a note, one that was taken with a reservation."""
+
+    __tablename__ = "task_errors"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    task_id: Mapped[UUID] = mapped_column(ForeignKey(Task.id, ondelete="CASCADE"))
+    row: Mapped[int] = mapped_column(BigInteger)
+    column: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(Text)
+    is_note: Mapped[bool] = mapped_column(Boolean)
+
+    __table_args__ = (UniqueConstraint("task_id", "row", "column"),)
+
+
+class MessageRun(Claimable, Model):
+    """A run that somebody asked for by hand; due until every subscriber was looked at.
+
+    `reached` is the id after which a worker goes on.
+    """
+
+    __tablename__ = "message_runs"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    reached: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    made: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (due_index("message_runs"),)
+
+
+class Message(Claimable, Model):
+    """The one message of a number and a day where it is; its id is the gateways' msgid.
+
+    By number and not by subscriber: one who is deleted and added again gets no second one.
+    """
+
+    __tablename__ = "messages"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscriber_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey(Subscriber.id, ondelete="SET NULL")
+    )
+    msisdn: Mapped[str] = mapped_column(Text)
+    local_date: Mapped[date]
+    text: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    gateway: Mapped[str | None] = mapped_column(Text)
+    gateway_ref: Mapped[str | None] = mapped_column(Text)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    accepted_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    delivered_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    failed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('pending', 'accepted', 'delivered', 'failed', 'expired')", name="state"
+        ),
+        UniqueConstraint("msisdn", "local_date"),
+        due_index("messages", "state"),
+        Index("ix_messages_subscriber", "subscriber_id", "local_date"),
+        Index("ix_messages_day", "local_date", "state"),
+    )
+
+
+class MessageEvent(Model):
+    """What was heard of a message; nothing here is ever changed. Unknown msgids are kept too."""
+
+    __tablename__ = "message_events"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    message_id: Mapped[UUID | None] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"))
+    msgid: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    gateway: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text)
+    received_at: Mapped[datetime] = mapped_column(Timestamp)
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('answer', 'receipt')", name="kind"),
+        Index("ix_message_events_message", "message_id"),
+        # A receipt that comes twice is one; answers are one per try, so each of them is kept.
+        Index(
+            "uq_message_events_receipt",
+            "msgid",
+            "status",
+            unique=True,
+            postgresql_where=text("kind = 'receipt'"),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Subscribers: phone numbers that get a forecast a day."""

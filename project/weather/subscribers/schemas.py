@@ -1,0 +1,94 @@
+"""Shapes of the subscribers' routes."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from project.core.input import Id, InputSchema, Moment, PageSchema
+from project.weather.input import Degrees, Msisdn
+from project.weather.states import Language, MessageState, Plan, SubscriberState
+
+PLAN = validate.OneOf([str(plan) for plan in Plan])
+STATE = validate.OneOf([str(state) for state in SubscriberState])
+WANTED_STATE = validate.OneOf([str(SubscriberState.ACTIVE), str(SubscriberState.CANCELED)])
+
+
+class NearestForecastSchema(Schema):
+    """A subscriber's forecast and the way to it over the sphere."""
+
+    gid = fields.Integer(required=True)
+    distance_km = fields.Float(required=True)
+
+
+class LastMessageSchema(Schema):
+    """The latest message of a subscriber."""
+
+    id = fields.UUID(required=True)
+    date = fields.Date(required=True)
+    state = fields.String(
+        required=True, validate=validate.OneOf([str(state) for state in MessageState])
+    )
+
+
+class SubscriberSchema(Schema):
+    """A subscriber; without a forecast if none is near enough."""
+
+    msisdn = fields.String(required=True)
+    lat = fields.Float(required=True)
+    lon = fields.Float(required=True)
+    plan = fields.String(required=True, validate=PLAN)
+    state = fields.String(required=True, validate=STATE)
+    language = fields.String(
+        required=True, validate=validate.OneOf([str(language) for language in Language])
+    )
+    zone = fields.String(required=True)
+    forecast = fields.Nested(NearestForecastSchema, required=True, allow_none=True)
+    next_billing_date = Moment(required=True, allow_none=True)
+    last_message = fields.Nested(LastMessageSchema, required=True, allow_none=True)
+    created_at = Moment(required=True)
+    canceled_at = Moment(required=True, allow_none=True)
+
+
+class SubscriberQuerySchema(PageSchema):
+    """Which subscribers to list; `forecast` is a gid."""
+
+    plan = fields.String(validate=PLAN)
+    state = fields.String(validate=STATE)
+    forecast = Id()
+    msisdn = Msisdn()
+
+
+class SubscriberValuesSchema(InputSchema):
+    """All that is said of a subscriber."""
+
+    lat = Degrees(90, required=True)
+    lon = Degrees(180, required=True)
+    plan = fields.String(required=True, validate=PLAN)
+
+
+class SubscriberCreateSchema(SubscriberValuesSchema):
+    """A new subscriber."""
+
+    msisdn = Msisdn(required=True)
+
+
+class SubscriberReplaceSchema(SubscriberValuesSchema):
+    """All of a subscriber; without a state it stays as it is."""
+
+    state = fields.String(validate=WANTED_STATE)
+
+
+class SubscriberChangeSchema(InputSchema):
+    """What is to change of a subscriber."""
+
+    document = {"minProperties": 1}
+
+    lat = Degrees(90)
+    lon = Degrees(180)
+    plan = fields.String(validate=PLAN)
+    state = fields.String(validate=WANTED_STATE)
+
+    @validates_schema
+    def _something_changes(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Give at least one field to change.", "lat")
