@@ -210,7 +210,8 @@ def document(app: Flask) -> None:
             view = views.get((path, method))
             if view is not None and isinstance(operation, dict):
                 _complete(operation, method, view, has_id="{" in path)
-                _complete_body(operation, spec.components.schemas)
+                if getattr(view, "credential", None) is not Credential.SIGNATURE:
+                    _complete_body(operation, spec.components.schemas)
 
 
 def _openapi_path(rule: str) -> str:
