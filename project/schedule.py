@@ -137,6 +137,7 @@ def schedule() -> tuple[Periodic, ...]:
             "project.weather.messages.jobs.expire_messages",
             "23 * * * *",
             QueueName.DEFAULT,
+            due_probe="receipts",
         ),
         Periodic(
             "forget-idempotency-keys",

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -143,7 +143,8 @@ def run_between(
     ran: Counter[str] = Counter()
     reached = start
     while True:
-        upcoming = [(_next_run(entry, reached), entry) for entry in entries]
+        due = _due_times(entries)
+        upcoming = [(_next_run(entry, reached, due), entry) for entry in entries]
         moments = [(moment, entry) for moment, entry in upcoming if moment and moment <= end]
         if not moments:
             break
@@ -157,13 +158,20 @@ def run_between(
     return ran
 
 
-def _next_run(entry: Periodic, after: datetime) -> datetime | None:
+def _due_times(entries: Sequence[Periodic]) -> dict[str, datetime | None]:
+    """Return when what the entries sweep was or will be due."""
+    wanted = {entry.due_probe for entry in entries}
+    with transaction(read_only=True):
+        return {probe.name: probe.oldest_due_at() for probe in due_probes() if probe.name in wanted}
+
+
+def _next_run(
+    entry: Periodic, after: datetime, due: Mapping[str, datetime | None]
+) -> datetime | None:
     tick = entry.next_time(after)
     if entry.due_probe is None:
         return tick
-    probe = next(probe for probe in due_probes() if probe.name == entry.due_probe)
-    with transaction():
-        due_at = probe.oldest_due_at()
+    due_at = due[entry.due_probe]
     if due_at is None:
         return None
     return tick if due_at <= tick else entry.next_time(due_at)

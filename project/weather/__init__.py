@@ -41,6 +41,7 @@ def register(app: Flask) -> None:
     health.watch(health.DueProbe("forecast_billing", billing.oldest_due_at))
     health.watch(health.DueProbe("message_run", message_queries.oldest_planned_at))
     health.watch(health.DueProbe("messages", message_queries.oldest_unsent_due_at))
+    health.watch(health.DueProbe("receipts", message_queries.oldest_unreceipted_due_at))
     health.watch(health.DueProbe("self_receipts", receipts.oldest_self_receipt_due_at))
 
 

@@ -147,6 +147,11 @@ def oldest_unsent_due_at() -> datetime | None:
     return oldest_due_at(in_state(MessageState.PENDING))
 
 
+def oldest_unreceipted_due_at() -> datetime | None:
+    """Return when the longest-waiting message without a receipt was or will be given up."""
+    return oldest_due_at(in_state(MessageState.ACCEPTED))
+
+
 def _oldest(table: Table, *among: ColumnElement[bool]) -> datetime | None:
     return db.session.scalar(
         select(table.c.due_at)

@@ -174,4 +174,4 @@ def oldest_self_receipt_due_at() -> Any:
     """Return when the longest-waiting receipt of our own was or will be due."""
     if not get_settings().self_callback:
         return None
-    return queries.oldest_due_at(queries.in_state(MessageState.ACCEPTED))
+    return queries.oldest_unreceipted_due_at()
