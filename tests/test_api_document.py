@@ -29,13 +29,17 @@ from project.core.secrets import token_hash
 from project.core.transaction import transaction
 from project.extensions import db
 from project.mobile.models import Device
+from project.weather import PATHS
+from project.weather.models import Message, Task
+from project.weather.states import MessageState, TaskKind, TaskState
 from tests.conftest import API_KEY
 from tests.factories import Factory, MadeDevice
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "openapi.json"
 CLIENT_TOKEN = "ct_known-before-the-device-is-there"
 COMPANY_TOKEN = "co_known-before-the-company-is-there"
-PAYMENT_ID = UUID(int=1)
+PAYMENT_ID = TASK_ID = MESSAGE_ID = UUID(int=1)
+MSISDN = "+905321234567"
 EXAMPLES = 25
 UNDESCRIBED = {
     "GET /docs",
@@ -101,6 +105,38 @@ def shop(device: MadeDevice) -> None:
         db.session.add(payment)
         db.session.flush()
         open_case(CaseKind.PAID_HERE_UNKNOWN_THERE, payment, None, "left for people to decide")
+
+
+@pytest.fixture
+def subscriber(operator: FlaskClient) -> None:
+    """Real things with known keys: a forecast, a number, its task and its message."""
+    place = {"lat": 41.0, "lon": 29.0}
+    forecast = {"gid": 1, **place, "fcat24": "Sun", "fcat48": "Rain"}
+    assert operator.post("/api/forecasts", json=forecast).status_code == 201
+    number = {"msisdn": MSISDN, **place, "plan": "daily"}
+    assert operator.post("/api/subscribers", json=number).status_code == 201
+    now = clock.now()
+    with transaction() as session:
+        session.add(
+            Task(
+                id=TASK_ID,
+                kind=str(TaskKind.ADDITIONS),
+                state=str(TaskState.FAILURE),
+                has_file=False,
+                created_at=now,
+                finished_at=now,
+            )
+        )
+        session.add(
+            Message(
+                id=MESSAGE_ID,
+                msisdn=MSISDN,
+                local_date=now.date(),
+                text="Sun",
+                state=str(MessageState.DELIVERED),
+                created_at=now,
+            )
+        )
 
 
 SAFE_TO_REPEAT = {
@@ -170,7 +206,6 @@ def test_problems_have_one_shape(document: dict[str, Any]) -> None:
             kinds = set(response.get("content", {}))
             if int(status) < 400:
                 kinds -= {"text/csv"} if name == "GET /api/reports/aggregated" else set()
-                assert kinds == {"application/json"}, (name, status)
                 wanted = set() if status == "204" else {"application/json"}
                 assert kinds == ({"text/csv"} if name.endswith(".csv") else wanted), (name, status)
             elif "health" not in name:
@@ -237,6 +272,26 @@ def serve(environ: Any, start_response: Any) -> Any:
         return serving[-1](environ, start_response)
 
 
+def at_every_path(method: str, resource: str, rest: str) -> list[str]:
+    """Return the operation under its own path and under those that older clients know."""
+    return [f"{method} {path}{rest}" for path in PATHS[resource]]
+
+
+UPLOADS = [
+    *at_every_path("POST", "forecasts", "/upload_csv"),
+    *at_every_path("POST", "subscribers", "/upload_additions_csv"),
+    *at_every_path("POST", "subscribers", "/upload_cancellations_csv"),
+    *at_every_path("POST", "subscribers", "/upload_updates_csv"),
+]
+TAKES_MORE = {
+    # A file is any text.
+    *UPLOADS,
+    # A form says true and false as 1 and 0 too.
+    *at_every_path("POST", "forecasts", ""),
+    *at_every_path("PUT", "forecasts", "/{gid}"),
+    *at_every_path("PATCH", "forecasts", "/{gid}"),
+}
+"""Operations that take more than the document can say."""
 ALSO_FOR_GOOD_INPUT = {
     # How far the clock goes depends on where it stands.
     "POST /api/clock": 400,
@@ -267,6 +322,17 @@ ALSO_FOR_GOOD_INPUT = {
     "POST /api/payments": 400,
     # What a provider sends is the provider's to describe.
     "POST /api/payments/webhooks/yookassa": 400,
+    # What is a number that can be called is beyond JSON Schema.
+    "GET /api/messages": 400,
+    **dict.fromkeys(at_every_path("GET", "subscribers", ""), 400),
+    **dict.fromkeys(at_every_path("POST", "subscribers", ""), 400),
+    # The task may be named in the query or in the body, but it must be named.
+    **dict.fromkeys(at_every_path("GET", "subscribers", "/task_status"), 400),
+    **dict.fromkeys(at_every_path("GET", "forecasts", "/task_status"), 400),
+    **dict.fromkeys(at_every_path("POST", "subscribers", "/task_status"), 400),
+    **dict.fromkeys(at_every_path("POST", "forecasts", "/task_status"), 400),
+    # A file is any text; what is in it is told by the task.
+    **dict.fromkeys(UPLOADS, 400),
 }
 """Operations that may refuse what the document allows, for a reason that no document can tell."""
 ACCEPTING = ["2xx", 401, 403, 404, 409]
@@ -279,10 +345,18 @@ api = schemathesis.openapi.from_path(
                 {
                     "include-name": name,
                     "checks": {
-                        "positive_data_acceptance": {"expected-statuses": [*ACCEPTING, status]}
+                        "positive_data_acceptance": {"expected-statuses": [*ACCEPTING, status]},
+                        "negative_data_rejection": {"enabled": name not in TAKES_MORE},
                     },
                 }
                 for name, status in ALSO_FOR_GOOD_INPUT.items()
+            ]
+            + [
+                {
+                    "include-name": name,
+                    "checks": {"negative_data_rejection": {"enabled": False}},
+                }
+                for name in sorted(TAKES_MORE - ALSO_FOR_GOOD_INPUT.keys())
             ]
         }
     ),
@@ -294,8 +368,10 @@ WITH_IDS_OF_REAL_THINGS = {
     "parameters": {
         **dict.fromkeys(("app_id", "callback_id", "case_id", "company_id"), 1),
         **dict.fromkeys(("device_id", "package_id", "purchase_id", "subscription_id"), 1),
-        "payment_id": str(PAYMENT_ID),
+        **dict.fromkeys(("payment_id", "task_id", "message_id"), str(PAYMENT_ID)),
         "day": "2026-01-31",
+        "gid": 1,
+        "msisdn": MSISDN,
     },
     "generation": {"mode": "positive"},
     "phases": {"coverage": {"enabled": False}},
@@ -332,7 +408,7 @@ class Credentials:
 
 
 @pytest.fixture
-def _served(app: Flask, shop: None) -> None:
+def _served(app: Flask, shop: None, subscriber: None) -> None:
     serving[:] = [app]
 
 
@@ -343,7 +419,7 @@ def test_an_operation_keeps_its_promise(case: schemathesis.Case) -> None:
     case.call_and_validate()
 
 
-@api_of_real_things.include(path_regex="{").parametrize()
+@api_of_real_things.include(path_regex="{").exclude(method="DELETE").parametrize()
 @pytest.mark.usefixtures("_served")
 @bounded
 def test_an_operation_keeps_its_promise_about_real_things(case: schemathesis.Case) -> None:

@@ -123,7 +123,8 @@ def _status_routes(blueprint: Blueprint) -> None:
 
 
 def _task_id(query: dict[str, Any]) -> UUID:
-    given = query or read_reference(read_body(request))
+    body = read_body(request)
+    given = query if query and not body else read_reference(body)
     task_id: UUID = given["task_id"]
     return task_id
 

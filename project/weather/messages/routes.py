@@ -68,7 +68,7 @@ def show_run(day: str) -> dict[str, Any]:
     try:
         parsed = date.fromisoformat(day)
     except ValueError as error:
-        raise BadRequest("A date is written like 2027-01-31.", {"date": ["Not a date."]}) from error
+        raise NotFound("There is no such day. One is written like 2027-01-31.") from error
     return {"status": "success", "data": queries.run_of(parsed)}
 
 
