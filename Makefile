@@ -48,7 +48,7 @@ env: ## Write .env with random secrets, if there is none (make run does it too)
 
 .PHONY: test
 test: $(DEVELOPMENT) ## Run the tests (choose: make test ARGS="-k callbacks")
-	@$(BIN)/python -m pytest --ignore=tests/faults $(ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/faults -n 2 --dist loadfile $(ARGS)
 
 .PHONY: faults
 faults: $(DEVELOPMENT) ## Run the tests that kill processes and servers under load

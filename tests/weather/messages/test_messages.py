@@ -384,7 +384,7 @@ class TestLists:
     @pytest.mark.parametrize(
         ("path", "status"),
         [
-            ("/api/messages/runs/15.01.2027", 400),
+            ("/api/messages/runs/15.01.2027", 404),
             ("/api/messages?date=yesterday", 400),
             ("/api/messages?state=lost", 400),
             ("/api/messages?msisdn=12ab", 400),
