@@ -23,6 +23,8 @@ BAD_EVERY = 100
 PATIENCE_SECONDS = 90
 PAUSE_SECONDS = 0.1
 OFFERS = 25
+LASTS_SECONDS = 30
+"""How long the trackers take at least: long enough for everything to be killed meanwhile."""
 
 
 @dataclass
@@ -93,10 +95,13 @@ class _Tracker:
 
     def run(self) -> None:
         at = 0
+        started = time.monotonic()
         while at < len(self._clicks):
             size = BATCH if self._chance.random() < SHARE_OF_BATCHES else 1
             self._deliver(self._clicks[at : at + size], in_batch=size > 1)
             at += size
+            ahead = started + LASTS_SECONDS * at / len(self._clicks) - time.monotonic()
+            time.sleep(max(0.0, ahead))
         self._hang_up()
 
     def _hang_up(self) -> None:
