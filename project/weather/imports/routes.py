@@ -123,8 +123,9 @@ def _status_routes(blueprint: Blueprint) -> None:
 
 
 def _task_id(query: dict[str, Any]) -> UUID:
-    body = read_body(request)
-    given = query if query and not body else read_reference(body)
+    # A client may name a content type although it sends no body.
+    has_body = bool(request.get_data(cache=True))
+    given = read_reference(read_body(request)) if has_body or not query else query
     task_id: UUID = given["task_id"]
     return task_id
 
