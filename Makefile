@@ -48,9 +48,7 @@ env: ## Write .env with random secrets, if there is none (make run does it too)
 
 .PHONY: test
 test: $(DEVELOPMENT) ## Run the tests (choose: make test ARGS="-k callbacks")
-	@$(BIN)/python -m pytest --ignore=tests/faults --ignore=tests/test_api_document.py -n 2 --dist loadfile $(ARGS)
-	@# By itself: beside other files its operations are not spread over the processes.
-	@$(BIN)/python -m pytest tests/test_api_document.py -n 2 $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest --ignore=tests/faults -n 2 --dist worksteal $(ARGS)
 
 .PHONY: faults
 faults: $(DEVELOPMENT) ## Run the tests that kill processes and servers under load

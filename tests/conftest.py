@@ -5,6 +5,7 @@ HTTP. The simulator asks the application for the time, so the test clock moves t
 """
 
 import dataclasses
+import functools
 import os
 import shutil
 import tempfile
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
-from hypothesis import settings
+from hypothesis import settings as hypothesis_settings
+from schemathesis.pytest.plugin import SchemathesisFunction
 from sqlalchemy import create_engine, text
 from werkzeug.serving import make_server
 
 from ops.testing import embedded_postgres, embedded_valkey
 from project import config, create_app
+from project.companies import passwords
+from project.config import Settings
 from project.core import pump
 from project.extensions import db, limiter, redis_client
 from simulator.client import SimulatorClient
@@ -32,9 +37,11 @@ from tests.processes import free_port, running_simulator
 from tests.time_machine import Clock
 
 # The same examples at every run, however slow the machine: `make prove` is there to search.
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
-settings.load_profile("repeatable")
+hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis_settings.load_profile("repeatable")
 
+REAL_HASHER = passwords._hasher
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 API_KEY = "pk_a-key-for-tests-that-opens-everything"
 ChangeSettings = Callable[..., None]
 NOT_EMPTIED = {"alembic_version"}
@@ -43,7 +50,7 @@ TERMINATE = (
     " WHERE datname = :database AND backend_type = 'client backend'"
 )
 RESTART_SEQUENCES = """
-    SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
+    PERFORM setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
     FROM pg_sequences WHERE last_value IS NOT NULL
 """
 
@@ -62,6 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:.*utc:DeprecationWarning:(rq_scheduler|crontab)"
     )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tell the tests of one operation from those of another by their ids, which share one name.
+
+    Whoever spreads tests over processes, or names the one that failed, goes by the id.
+    """
+    if isinstance(item, SchemathesisFunction):
+        item._nodeid = f"{item.parent.nodeid}::{item.name}"
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +119,21 @@ def environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated_app(environment: None) -> Iterator[Flask]:
+def standard_settings(environment: None) -> Settings:
+    """What the environment says, read once for all tests.
+
+    Threads of the server and of pools live on between tests. Were the settings read again when
+    such a thread asks, it would read the environment of whatever test runs at that moment.
+    """
+    return config.read_settings()
+
+
+@pytest.fixture(scope="session")
+def migrated_app(standard_settings: Settings) -> Iterator[Flask]:
     """The application over migrated tables; one for all tests."""
-    config.use_settings(None)
+    # A real hash takes a tenth of a second; hundreds of tests register a company.
+    passwords._hasher = QUICK_HASHER
+    config.use_settings(standard_settings)
     app = create_app()
     app.test_client_class = Caller
     with app.app_context():
@@ -143,25 +171,30 @@ def simulator(_simulator: SimulatorClient) -> Iterator[SimulatorClient]:
 
 
 @pytest.fixture
-def app(migrated_app: Flask) -> Iterator[Flask]:
+def app(migrated_app: Flask, standard_settings: Settings) -> Iterator[Flask]:
     """The application with empty tables and an empty Redis, in its context."""
     with migrated_app.app_context():
         _empty_everything()
         pump.stopping.clear()
         yield migrated_app
         db.session.rollback()
-    config.use_settings(None)
+    config.use_settings(standard_settings)
 
 
 def _empty_everything() -> None:
     redis_client().flushall()
     limiter.reset()
+    with db.engine.begin() as connection:
+        connection.execute(text(_emptying()))
+
+
+@functools.cache
+def _emptying() -> str:
+    """Return all of it as one statement: a trip per table would be a tenth of all testing."""
     tables = [table for table in db.metadata.sorted_tables if table.name not in NOT_EMPTIED]
     # For the few rows of a test, DELETE takes a tenth of the time of TRUNCATE.
-    with db.engine.begin() as connection:
-        for table in reversed(tables):
-            connection.execute(table.delete())
-        connection.execute(text(RESTART_SEQUENCES))
+    deletes = "".join(f"DELETE FROM {table.fullname};" for table in reversed(tables))
+    return f"SET LOCAL synchronous_commit = off; DO $$ BEGIN {deletes} {RESTART_SEQUENCES}; END $$"
 
 
 @pytest.fixture
