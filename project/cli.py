@@ -22,6 +22,7 @@ from project.clicks.exports import commands as click_exports
 from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
+from project.core.locks import Lock
 from project.core.queues import QueueName, queue_names
 from project.core.transaction import transaction
 from project.extensions import db, redis_client
@@ -32,7 +33,6 @@ from project.weather.imports import commands as weather_imports
 from project.weather.messages import commands as weather_messages
 
 WAIT_SECONDS = 60
-MIGRATION_LOCK = 7_265_309_118
 
 
 def register(app: Flask) -> None:
@@ -61,11 +61,11 @@ def upgrade() -> None:
     with _own_connection() as connection:
         # Another machine's migration may take longer than any statement of ours should.
         connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": MIGRATION_LOCK})
+        connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": Lock.MIGRATION})
         try:
             alembic_upgrade()
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": MIGRATION_LOCK})
+            connection.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": Lock.MIGRATION})
             connection.execute(text("RESET statement_timeout"))
     click.echo(f"The database is at {health.head_revision()}.")
 

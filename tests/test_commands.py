@@ -14,9 +14,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import create_engine, text
 
 from project import config
-from project.cli import MIGRATION_LOCK
 from project.core import clock as product_clock
 from project.core.health import head_revision
+from project.core.locks import Lock
 from project.core.queues import QueueName, rq_queue
 from project.core.scheduler import AppScheduler
 from project.extensions import db, redis_client
@@ -443,13 +443,13 @@ class TestUpgrade:
             target=lambda: endings.append(run_flask("upgrade", STATEMENT_TIMEOUT_SECONDS="1"))
         )
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
-            other.execute(text("SELECT pg_advisory_lock(:id)"), {"id": MIGRATION_LOCK})
+            other.execute(text("SELECT pg_advisory_lock(:id)"), {"id": Lock.MIGRATION})
             try:
                 upgrade.start()
                 self._wait_until_somebody_waits(other)
                 time.sleep(1.3)
             finally:
-                other.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": MIGRATION_LOCK})
+                other.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": Lock.MIGRATION})
         upgrade.join()
 
         assert endings[0].returncode == 0, endings[0].stderr

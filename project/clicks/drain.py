@@ -15,12 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from project.clicks.partitions import ensure_partitions, month_of
 from project.config import get_settings
 from project.core import clock
+from project.core.locks import Lock, hold
 from project.core.transaction import transaction
 from project.extensions import db
 
 log = structlog.get_logger()
 
-LOCK = 7_265_309_119
 MAX_REASON_LENGTH = 500
 CHECK_VIOLATION = "23514"
 # Classes of SQLSTATE: data exception, integrity violation, limit exceeded. Any other error is
@@ -121,7 +121,7 @@ def drain_batch(at_most: int | None = None) -> Drained:
     """
     limit = at_most or get_settings().clicks_batch_size
     with transaction():
-        db.session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        hold(Lock.CLICK_DRAIN)
         db.session.execute(_PLAN)
         rows = _next_rows(limit)
         return _count(rows) if rows else Drained()

@@ -8,12 +8,12 @@ from sqlalchemy import text
 
 from project.config import get_settings
 from project.core import clock
+from project.core.locks import Lock, hold
 from project.core.transaction import transaction
 from project.extensions import db
 
 SCHEMA = "clicks_by_month"
 MONTHS_AHEAD = 3
-LOCK = 7_265_309_120
 
 
 def month_of(moment: date) -> date:
@@ -38,7 +38,7 @@ def make_partitions_ahead() -> int:
 
 def ensure_partitions(months: Iterable[date]) -> int:
     """Make the partitions of these months that are not there yet; return how many were made."""
-    db.session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    hold(Lock.CLICK_PARTITIONS)
     there = partitions()
     missing = sorted(set(months) - set(there))
     for month in missing:
