@@ -11,7 +11,7 @@ exec python -m ops.tied granian wsgi:app \
     --host "${HOST:-127.0.0.1}" \
     --port "${PORT:-8000}" \
     --workers "${API_WORKERS:-2}" \
-    --blocking-threads "${API_THREADS:-16}" \
+    --blocking-threads "${API_THREADS:-24}" \
     --backlog 2048 \
     --backpressure 1024 \
     --respawn-failed-workers \

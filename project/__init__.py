@@ -5,7 +5,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from project import billing, callbacks, cli, clicks, companies, mobile, weather
 from project.config import get_settings
-from project.core import api, clock_routes, errors, health, logging, transaction
+from project.core import api, clock_routes, errors, express, health, logging, transaction
 from project.extensions import configure_extensions
 
 
@@ -18,6 +18,7 @@ def create_app() -> Flask:
     logging.configure(settings)
     app = transaction.TransactionalFlask("project")
     app.config.from_mapping(settings.flask_config())
+    express.register(app)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]

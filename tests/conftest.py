@@ -29,7 +29,7 @@ from ops.testing import embedded_postgres, embedded_valkey
 from project import config, create_app
 from project.companies import passwords
 from project.config import Settings
-from project.core import pump
+from project.core import pump, queues
 from project.extensions import db, limiter, redis_client
 from simulator.client import SimulatorClient
 from tests.factories import Factory
@@ -182,6 +182,12 @@ def app(migrated_app: Flask, standard_settings: Settings) -> Iterator[Flask]:
 
 
 def _empty_everything() -> None:
+    for thread in threading.enumerate():
+        # What a test before woke for a moment later must not be queued in the next one.
+        if isinstance(thread, threading.Timer) and thread.function is queues._enqueue_soon:
+            thread.cancel()
+            thread.join()
+    queues._soon.clear()
     redis_client().flushall()
     limiter.reset()
     with db.engine.begin() as connection:

@@ -3,12 +3,15 @@
 from flask import Flask
 
 from project.companies import listeners
-from project.companies.routes import blueprint
+from project.companies.routes import blueprint, check_at_once
+from project.core import express
 from project.core.api import rest_api
 
 __all__ = ["listeners"]
 
 
-def register(_app: Flask) -> None:
+def register(app: Flask) -> None:
     """Serve the companies' routes; importing the listeners has them hear billing's signals."""
     rest_api.register_blueprint(blueprint)
+    for method in ("GET", "POST"):
+        express.add(app, method, "/api/companies/check", check_at_once)

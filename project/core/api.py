@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import flask_smorest
 import flask_swagger_ui
 import structlog
-import uuid_utils.compat
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask, Request, Response, g, request, send_from_directory
@@ -21,9 +20,9 @@ from project.core import input as inputs
 from project.core.auth import Credential, public
 from project.core.errors import PROBLEM_JSON
 from project.core.idempotency import HEADER as IDEMPOTENCY_HEADER
+from project.core.request_ids import request_id_from
 from project.core.transaction import own_transactions
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{8,64}")
 SWAGGER_ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
 
 rest_api = flask_smorest.Api()
@@ -145,8 +144,7 @@ def _serve_docs_asset(name: str) -> Response:
 
 
 def _take_request_id() -> None:
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.compat.uuid7())
+    g.request_id = request_id_from(request.headers.get("X-Request-ID", ""))
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
 

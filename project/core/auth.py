@@ -78,7 +78,12 @@ public = requires(Credential.PUBLIC)
 
 def bearer_token() -> str:
     """Return the token of the Authorization header. Raises Unauthorized if there is none."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token_of(request.headers.get("Authorization"))
+
+
+def token_of(authorization: str | None) -> str:
+    """Return the token that an Authorization header bears. Raises Unauthorized."""
+    scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("Send your API key in the header `Authorization: Bearer <key>`.")

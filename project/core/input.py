@@ -54,6 +54,11 @@ def _parse_json(req: Request) -> dict[str, Any]:
         return {}
     if not req.is_json:
         raise UnsupportedMediaType
+    return parse_object(raw)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is. Raises BadRequest."""
     try:
         parsed = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

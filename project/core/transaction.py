@@ -8,6 +8,7 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
+from project.core.express import FAILURE
 from project.extensions import db
 
 _HOOKS = "after_commit_hooks"
@@ -64,7 +65,10 @@ class TransactionalFlask(Flask):
         return func
 
     def dispatch_request(self) -> ResponseReturnValue:
-        """Run the view, and commit before its answer leaves."""
+        """Run the view, and commit before its answer leaves; raise what has failed before."""
+        failure: Exception | None = request.environ.get(FAILURE)
+        if failure is not None:
+            raise failure
         endpoint = request.endpoint
         view = self.view_functions.get(endpoint) if endpoint else None
         if view is None or getattr(view, "own_transactions", False):

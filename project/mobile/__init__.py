@@ -2,17 +2,19 @@
 
 from flask import Flask
 
-from project.core import health
+from project.core import express, health
 from project.core.api import rest_api
 from project.mobile.apps.routes import blueprint as apps
 from project.mobile.devices.routes import blueprint as devices
 from project.mobile.purchases import queries
 from project.mobile.purchases.routes import blueprint as purchases
+from project.mobile.purchases.routes import check_at_once
 from project.mobile.reports.routes import blueprint as reports
 
 
-def register(_app: Flask) -> None:
+def register(app: Flask) -> None:
     """Serve the mobile routes and watch what is due."""
     for blueprint in (apps, devices, purchases, reports):
         rest_api.register_blueprint(blueprint)
+    express.add(app, "POST", "/api/purchase/check", check_at_once)
     health.watch(health.DueProbe("purchases", queries.oldest_due_at))

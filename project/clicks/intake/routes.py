@@ -1,5 +1,6 @@
 """The click webhooks: answered 202 once the clicks are on disk."""
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -14,14 +15,15 @@ from project.clicks.intake.schemas import (
     ClickSchema,
     TakenSchema,
 )
-from project.clicks.intake.signatures import HEADER, Signature
+from project.clicks.intake.signatures import Signature
 from project.config import get_settings
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, requires
 from project.core.errors import ServiceUnavailable
+from project.core.express import Call
 from project.core.transaction import own_transactions
 
-ACCEPTED = 202
+ACCEPTED = HTTPStatus.ACCEPTED
 BACKLOG_RETRY_SECONDS = 30
 
 blueprint = Blueprint("clicks", __name__, url_prefix="/api/webhook/clicks", description="Clicks.")
@@ -37,11 +39,15 @@ blueprint = Blueprint("clicks", __name__, url_prefix="/api/webhook/clicks", desc
 @own_transactions
 def take_click() -> Response:
     """Take a click."""
+    return _accepted(take_at_once(_call()))
+
+
+def take_at_once(call: Call) -> dict[str, Any]:
+    """Take the click in a call."""
     # With the check of a purchase the busiest route: it reads and writes by hand.
-    body, window = _signed_body()
-    click = read_click(body, window)
+    click = read_click(call.body, _window(call))
     inbox.together.put(click)
-    return _accepted({"status": "success", "message": "Accepted.", "click_id": click.click_id})
+    return {"status": "success", "message": "Accepted.", "click_id": click.click_id}
 
 
 @blueprint.post("/batch")
@@ -55,8 +61,8 @@ def take_click() -> Response:
 def take_clicks() -> Response:
     """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
     request.max_content_length = get_settings().webhook_max_body_bytes
-    body, window = _signed_body()
-    good, bad, total = read_clicks(body, window)
+    call = _call()
+    good, bad, total = read_clicks(call.body, _window(call))
     if good:
         inbox.write(good)
     return _accepted(
@@ -70,22 +76,25 @@ def take_clicks() -> Response:
     )
 
 
-def _signed_body() -> tuple[bytes, Window]:
-    """Return the body and what may be in it, cheapest check first."""
+def _call() -> Call:
+    return Call(request.environ, request.get_data(cache=False))
+
+
+def _window(call: Call) -> Window:
+    """Return what may be in the body, cheapest check first."""
     settings = get_settings()
-    senders.require_allowed(request.remote_addr)
-    senders.allowance.spend(request.remote_addr or "", settings.webhook_rate_limit)
+    senders.require_allowed(call.address)
+    senders.allowance.spend(call.address or "", settings.webhook_rate_limit)
     if inbox.backlog.is_over_limit():
         raise ServiceUnavailable(
             "Too many clicks wait to be counted. Send this again later.",
             retry_after=BACKLOG_RETRY_SECONDS,
         )
-    body = request.get_data(cache=False)
-    signature = Signature(request.headers.get(HEADER), body)
+    signature = Signature(call.header("X_SIGNATURE"), call.body)
     signature.require_any()
-    if not request.is_json:
+    if not call.is_json:
         raise UnsupportedMediaType
-    return body, Window(signature.covers)
+    return Window(signature.covers)
 
 
 def _accepted(answer: dict[str, Any]) -> Response:

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from project.clicks.models import ClickSource
 from project.core.errors import BadRequest, Conflict, NotFound
+from project.core.reading import PreparedQuery
 from project.core.secrets import decrypt, encrypt, new_token
-from project.core.transaction import transaction
 from project.extensions import db
 
 MAX_SOURCE_LENGTH = 100
+_SEALED = PreparedQuery(
+    select(func.array_agg(ClickSource.name), func.array_agg(ClickSource.sealed_secret)).having(
+        func.count() > 0
+    )
+)
 
 
 def add_source(name: str) -> str:
@@ -42,5 +47,5 @@ def all_sources() -> Sequence[ClickSource]:
 
 def own_secrets() -> Mapping[str, str]:
     """Return the secret of each source that has one."""
-    with transaction(read_only=True):
-        return {source.name: decrypt(source.sealed_secret) for source in all_sources()}
+    names, sealed = _SEALED.one({}) or ([], [])
+    return {name: decrypt(secret) for name, secret in zip(names, sealed, strict=True)}

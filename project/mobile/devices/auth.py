@@ -1,6 +1,6 @@
 """The device's credential: its client-token, in the body or in a header."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ def device(view: View) -> View:
 
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        g.client_token = _given_token()
+        g.client_token = given_token(read_body(request), request.headers.get(HEADER))
         return view(*args, **kwargs)
 
     return requires(Credential.DEVICE)(guarded)  # type: ignore[return-value]
@@ -43,10 +43,10 @@ def known_device(view: View) -> View:
     return guarded  # type: ignore[return-value]
 
 
-def _given_token() -> str:
-    body = read_body(request)
+def given_token(body: Mapping[str, Any], header: str | None) -> str:
+    """Return the token in the body, or else in the header. Raises Unauthorized."""
     given = [body[name] for name in FIELDS if name in body]
-    token = given[0] if given else request.headers.get(HEADER)
+    token = given[0] if given else header
     if token is None or token == "":
         raise Unauthorized(
             "Send the client-token in the body, or in the header X-Client-Token.",
