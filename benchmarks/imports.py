@@ -16,9 +16,9 @@ from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.rig import BenchmarkError, Rig
 from project.billing.customers.service import ensure_customer
 from project.core import clock
+from project.core.locks import Lock
 from project.core.transaction import transaction
 from project.extensions import db
-from project.weather.billing import FOLLOWING
 from project.weather.forecasts.nearest import nearest_to
 from project.weather.imports.tasks import PIECE_BYTES, store_file
 from project.weather.models import Subscriber
@@ -108,9 +108,9 @@ def _billing_held_back() -> Iterator[None]:
     """Keep workers from billing who was added: the carrier is not what is measured."""
     with db.engine.connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": FOLLOWING})
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": Lock.FORECAST_BILLING})
         yield
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": FOLLOWING})
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": Lock.FORECAST_BILLING})
 
 
 def _fill(rig: Rig, forecasts: int) -> None:

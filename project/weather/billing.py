@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, Table, func, select, update
+from sqlalchemy import BigInteger, Row, Table, select, update
 
 from project.billing.customers import service as customers
 from project.billing.packages import service as packages
@@ -20,6 +20,7 @@ from project.billing.subscriptions import service as subscriptions
 from project.billing.subscriptions.service import Prepaid
 from project.config import get_settings
 from project.core import bulk, clock
+from project.core.locks import Lock, try_to_hold
 from project.core.models import Timestamp
 from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
@@ -31,7 +32,6 @@ BILLING_DUE = Wakeup(
     "forecast_billing", QueueName.DEFAULT, "project.weather.messages.jobs.follow_plans"
 )
 AT_ONCE = 2000
-FOLLOWING = 7_265_309_119
 PERIODS = {Plan.DAILY: "day", Plan.WEEKLY: "week"}
 CARRIER = "carrier"
 CUSTOMER_KIND = "msisdn"
@@ -79,7 +79,7 @@ def follow_some() -> int:
     One worker does it at a time. What is changed here meanwhile stays due. Subscriptions are
     locked before subscribers, as charges do it.
     """
-    if not db.session.scalar(select(func.pg_try_advisory_xact_lock(FOLLOWING))):
+    if not try_to_hold(Lock.FORECAST_BILLING):
         return 0
     now = clock.now()
     rows = _due_subscribers(now)

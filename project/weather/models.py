@@ -93,6 +93,16 @@ class Subscriber(Model):
             "ix_subscribers_next_message",
             "next_message_at",
             "id",
+            # All that a run asks of whoever is due: they lie side by side here, and all over the
+            # table. In a million subscribers, ten thousand pages are not read.
+            postgresql_include=[
+                "msisdn",
+                "zone",
+                "language",
+                "state",
+                "paid_until",
+                "forecast_gid",
+            ],
             postgresql_where=text("next_message_at IS NOT NULL"),
         ),
     )

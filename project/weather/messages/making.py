@@ -13,6 +13,7 @@ import uuid_utils.compat
 from sqlalchemy import BigInteger, Row, select, update
 
 from project.core import bulk, clock
+from project.core.locks import Lock, try_to_hold
 from project.core.models import Timestamp
 from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
@@ -35,11 +36,22 @@ class _Plan:
 
     now: datetime
     messages: list[dict[str, Any]] = field(default_factory=list)
-    next_at: dict[int, datetime | None] = field(default_factory=dict)
+    next_at: dict[int, tuple[datetime, datetime | None]] = field(default_factory=dict)
+    """When it is next, and when it was planned till now: {subscriber id: (till now, next)}."""
+
+    def set_next(self, row: Row[Any], moment: datetime | None) -> None:
+        """Plan a subscriber's next message."""
+        self.next_at[row.id] = (row.next_message_at, moment)
 
 
 def make_some() -> tuple[int, int]:
-    """Make the messages of subscribers whose time has come; (looked at, made)."""
+    """Make the messages of subscribers whose time has come; (looked at, made).
+
+    One worker does it at a time. Who is canceled or stopped meanwhile keeps a plan of None, and
+    the message that was made is not sent: that is asked again before each is.
+    """
+    if not try_to_hold(Lock.MESSAGE_MAKING):
+        return 0, 0
     now = clock.now()
     rows = queries.due_recipients(now, AT_ONCE)
     return len(rows), _write(_planned(rows, now))
@@ -120,15 +132,15 @@ def _plan_one(plan: _Plan, row: Row[Any], zone: _Zone, *, by_hand: bool) -> None
         # Today is done with.
         return
     if row.state != SubscriberState.ACTIVE or row.is_stopped:
-        plan.next_at[row.id] = None
+        plan.set_next(row, None)
     elif zone.is_quiet or (zone.next_at > plan.now and not by_hand):
-        plan.next_at[row.id] = zone.next_at
+        plan.set_next(row, zone.next_at)
     elif not row.is_paid:
         # The payment that comes plans it again.
-        plan.next_at[row.id] = None
+        plan.set_next(row, None)
     else:
         plan.messages.append(_message(row, zone.today, plan.now))
-        plan.next_at[row.id] = zone.tomorrow_at
+        plan.set_next(row, zone.tomorrow_at)
 
 
 def _message(row: Row[Any], today: date, now: datetime) -> dict[str, Any]:
@@ -157,14 +169,19 @@ def _write(plan: _Plan) -> int:
     return len(plan.messages)
 
 
-def _set_next(next_at: Mapping[int, datetime | None]) -> None:
+def _set_next(next_at: Mapping[int, tuple[datetime, datetime | None]]) -> None:
     if not next_at:
         return
     planned = bulk.rows_of(
-        {"id": (BigInteger(), list(next_at)), "at": (Timestamp, list(next_at.values()))}
+        {
+            "id": (BigInteger(), list(next_at)),
+            "was": (Timestamp, [was for was, _ in next_at.values()]),
+            "at": (Timestamp, [moment for _, moment in next_at.values()]),
+        }
     )
+    columns = queries.subscribers.c
     db.session.execute(
         update(queries.subscribers)
-        .where(queries.subscribers.c.id == planned.c.id)
+        .where(columns.id == planned.c.id, columns.next_message_at == planned.c.was)
         .values(next_message_at=planned.c.at)
     )

@@ -50,26 +50,26 @@ def recipients(now: datetime) -> Select[Any]:
     """
     columns = subscribers.c
     has_forecast = and_(forecasts.c.gid == columns.forecast_gid, forecasts.c.is_active)
-    return (
-        select(
-            columns.id,
-            columns.msisdn,
-            columns.zone,
-            columns.language,
-            columns.next_message_at,
-            columns.state,
-            func.coalesce(columns.paid_until > now, False).label("is_paid"),
-            exists().where(stops.c.msisdn == columns.msisdn).label("is_stopped"),
-            forecasts.c.fcat24,
-            forecasts.c.fcat48,
-        )
-        .join(forecasts, has_forecast, isouter=True)
-        .with_for_update(of=subscribers, skip_locked=True)
-    )
+    return select(
+        columns.id,
+        columns.msisdn,
+        columns.zone,
+        columns.language,
+        columns.next_message_at,
+        columns.state,
+        func.coalesce(columns.paid_until > now, False).label("is_paid"),
+        exists().where(stops.c.msisdn == columns.msisdn).label("is_stopped"),
+        forecasts.c.fcat24,
+        forecasts.c.fcat48,
+    ).join(forecasts, has_forecast, isouter=True)
 
 
 def due_recipients(now: datetime, limit: int) -> Sequence[Row[Any]]:
-    """Return the subscribers whose time for a message has come, the longest-waiting first."""
+    """Return the subscribers whose time for a message has come, the longest-waiting first.
+
+    They are read from `ix_subscribers_next_message` alone and not locked, which would fetch each
+    from its own page: whoever writes must see that `next_message_at` still stands.
+    """
     columns = subscribers.c
     return db.session.execute(
         recipients(now)

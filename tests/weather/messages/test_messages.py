@@ -1,6 +1,7 @@
 """One message a day for whoever has paid: at eight where they live, never at night, never twice."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -9,7 +10,7 @@ from flask.testing import FlaskClient
 from project.config import get_settings
 from project.core import pump
 from project.core.transaction import transaction
-from project.weather.messages import making
+from project.weather.messages import making, queries, service
 from project.weather.messages.delivery import MessageDelivery
 from project.weather.messages.receipts import expire_some
 from tests.conftest import ChangeSettings
@@ -414,6 +415,32 @@ def test_a_run_by_hand_goes_on_where_a_worker_died(
     station.make()
     station.send()
     assert [len(station.sent(number)) for number in numbers] == [1] * 7
+
+
+def test_a_stop_that_comes_while_messages_are_made_is_kept(
+    app: Flask, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        with transaction():
+            service.hear_inbound(number, "STOP")
+
+    number, other = station.paid(), station.paid()
+    select = queries.due_recipients
+
+    def select_then_stop(now: datetime, limit: int) -> Any:
+        found = select(now, limit)
+        monkeypatch.setattr(queries, "due_recipients", select)
+        at_once(app, stop)
+        return found
+
+    monkeypatch.setattr(queries, "due_recipients", select_then_stop)
+    station.make()
+    station.send()
+
+    assert (station.subscriber(number).state, station.sent(number)) == ("stopped", [])
+    assert station.subscriber(number).next_message_at is None
+    assert len(station.sent(other)) == 1
+    assert station.subscriber(other).next_message_at is not None
 
 
 def test_a_year_of_days_changes_with_summer(station: Station, clock: Clock) -> None:
