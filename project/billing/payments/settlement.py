@@ -4,14 +4,15 @@ Charging, webhooks, inquiries and reconciliation all come here. A payment's row 
 final stays final, and the subscription, the signals and the case are part of the same transaction.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import MappingProxyType
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 
 from project.billing import signals
 from project.billing.models import Customer, Package, Payment, Subscription
@@ -48,15 +49,40 @@ REASON_LENGTH = 500
 NO_PAYMENT_METHOD = "no_payment_method"
 NOTHING_HELD: Mapping[int, UUID] = MappingProxyType({})
 
+_IS_RUNNING = Subscription.state != str(SubscriptionState.EXPIRED)
 Word = ProviderPayment | Rejected | Unknown | NotThere | NeverMade
 
 
 @dataclass
-class _Told:
-    """What the listeners are to hear at the end."""
+class _Hearing:
+    """One settling: what was locked for it, and what the listeners are to hear at its end.
 
-    changes: list[SubscriptionChange]
-    settled: list[SettledPayment]
+    `running` are the subscriptions that run, by customer, of those customers (`asked_for`) whose
+    payments name none: read in one statement, as reconciliation finds hundreds of such payments.
+    """
+
+    now: datetime
+    payments: Mapping[UUID, Payment]
+    subscriptions: dict[int, Subscription]
+    asked_for: Set[int]
+    running: dict[int, Subscription]
+    changes: list[SubscriptionChange] = field(default_factory=list)
+    settled: list[SettledPayment] = field(default_factory=list)
+
+    @cached_property
+    def with_planned_payments(self) -> Set[int]:
+        """Return which of the locked subscriptions have payments that wait for a period."""
+        return set(
+            db.session.scalars(
+                select(Payment.subscription_id)
+                .where(
+                    Payment.subscription_id.in_(list(self.subscriptions)),
+                    Payment.state == str(PaymentState.PENDING),
+                    Payment.period_start.is_not(None),
+                )
+                .distinct()
+            )
+        )
 
 
 def settle(words: Sequence[tuple[UUID, Word]], held: Mapping[int, UUID] = NOTHING_HELD) -> set[int]:
@@ -69,22 +95,28 @@ def settle(words: Sequence[tuple[UUID, Word]], held: Mapping[int, UUID] = NOTHIN
     """
     if not words:
         return set()
-    payments = _locked_payments(payment_id for payment_id, _ in words)
-    subscriptions = _locked_subscriptions(payments.values())
-    packages = _packages(payments.values(), subscriptions.values())
-    told = _Told([], [])
-    now = clock.now()
+    hearing = _begin(words)
+    packages = _packages(hearing.payments.values(), hearing.subscriptions.values())
     for payment_id, word in words:
-        payment = payments[payment_id]
-        subscription = subscriptions.get(payment.subscription_id or 0)
-        _hear(payment, subscription, packages[payment.package_id], word, now, told)
-    given_back = _give_back(subscriptions.values(), held)
+        payment = hearing.payments[payment_id]
+        subscription = hearing.subscriptions.get(payment.subscription_id or 0)
+        _hear(payment, subscription, packages[payment.package_id], word, hearing)
+    given_back = _give_back(hearing.subscriptions.values(), held)
     db.session.flush()
-    if told.settled:
-        signals.payment_settled.send(happened=told.settled)
-    if told.changes:
-        signals.subscription_changed.send(happened=told.changes)
+    if hearing.settled:
+        signals.payment_settled.send(happened=hearing.settled)
+    if hearing.changes:
+        signals.subscription_changed.send(happened=hearing.changes)
     return given_back
+
+
+def _begin(words: Sequence[tuple[UUID, Word]]) -> _Hearing:
+    """Lock what the words are about."""
+    payments = _locked_payments(payment_id for payment_id, _ in words)
+    without = {one.customer_id for one in payments.values() if one.subscription_id is None}
+    subscriptions = _locked_subscriptions(payments.values(), without)
+    running = {one.customer_id: one for one in subscriptions.values() if one.customer_id in without}
+    return _Hearing(clock.now(), payments, subscriptions, without, running)
 
 
 def _give_back(subscriptions: Iterable[Subscription], held: Mapping[int, UUID]) -> set[int]:
@@ -107,11 +139,17 @@ def _locked_payments(payment_ids: Iterable[UUID]) -> dict[UUID, Payment]:
     return {payment.id: payment for payment in rows}
 
 
-def _locked_subscriptions(payments: Iterable[Payment]) -> dict[int, Subscription]:
+def _locked_subscriptions(
+    payments: Iterable[Payment], customer_ids: Set[int]
+) -> dict[int, Subscription]:
+    """Lock the payments' subscriptions, and those that run of these customers."""
     ids = [payment.subscription_id for payment in payments if payment.subscription_id is not None]
+    wanted: ColumnElement[bool] = Subscription.id.in_(ids)
+    if customer_ids:
+        wanted |= and_(Subscription.customer_id.in_(list(customer_ids)), _IS_RUNNING)
     rows = db.session.scalars(
         select(Subscription)
-        .where(Subscription.id.in_(ids))
+        .where(wanted)
         .order_by(Subscription.id)
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -133,23 +171,22 @@ def _hear(
     subscription: Subscription | None,
     package: Package,
     word: Word,
-    now: datetime,
-    told: _Told,
+    hearing: _Hearing,
 ) -> None:
     match word:
         case ProviderPayment():
-            _hear_of_payment(payment, subscription, package, word, now, told)
+            _hear_of_payment(payment, subscription, package, word, hearing)
         case Rejected(reason):
-            _not_taken(payment, subscription, reason, now, told)
+            _not_taken(payment, subscription, reason, hearing)
         case NeverMade(reason):
-            _never_made(payment, subscription, reason, now)
+            _never_made(payment, subscription, reason, hearing.now)
         case Unreadable(reason):
             cases.open_unreadable(word, payment.provider, payment)
-            _still_pending(payment, now, reason)
+            _still_pending(payment, hearing.now, reason)
         case Unknown(reason):
-            _still_pending(payment, now, reason)
+            _still_pending(payment, hearing.now, reason)
         case NotThere():
-            _still_pending(payment, now, "the provider does not know this payment")
+            _still_pending(payment, hearing.now, "the provider does not know this payment")
 
 
 def _hear_of_payment(
@@ -157,8 +194,7 @@ def _hear_of_payment(
     subscription: Subscription | None,
     package: Package,
     word: ProviderPayment,
-    now: datetime,
-    told: _Told,
+    hearing: _Hearing,
 ) -> None:
     payment.external_id = payment.external_id or word.external_id
     payment.confirmation_url = payment.confirmation_url or word.confirmation_url
@@ -168,13 +204,13 @@ def _hear_of_payment(
     if payment.external_id != word.external_id:
         return
     if kind is CaseKind.AMOUNT_DIFFERS:
-        _still_pending(payment, now, "the provider names another amount")
+        _still_pending(payment, hearing.now, "the provider names another amount")
     elif word.status is ProviderStatus.SUCCEEDED:
-        _succeed(payment, subscription, package, word, now, told)
+        _succeed(payment, subscription, package, word, hearing)
     elif word.status is ProviderStatus.CANCELED:
-        _refused(payment, subscription, package, word.reason, now, told, is_hard=word.is_hard)
+        _refused(payment, subscription, package, word.reason, hearing, is_hard=word.is_hard)
     else:
-        _still_pending(payment, now, None)
+        _still_pending(payment, hearing.now, None)
 
 
 def _move(payment: Payment, state: PaymentState, now: datetime, reason: str | None) -> bool:
@@ -207,10 +243,9 @@ def _succeed(
     subscription: Subscription | None,
     package: Package,
     word: ProviderPayment,
-    now: datetime,
-    told: _Told,
+    hearing: _Hearing,
 ) -> None:
-    if not _move(payment, PaymentState.SUCCEEDED, now, None):
+    if not _move(payment, PaymentState.SUCCEEDED, hearing.now, None):
         return
     if word.saved_method_id is not None and payment.trigger == Trigger.PURCHASE:
         customer = db.session.get(
@@ -218,19 +253,19 @@ def _succeed(
         )
         assert customer is not None
         customer.payment_method_id = word.saved_method_id
-    subscription = _subscription_paid(payment, subscription, package, now)
-    told.changes.append(_give_period(payment, subscription, package, now))
-    told.settled.append(_settled(payment, now, is_final=True))
+    subscription = _subscription_paid(payment, subscription, package, hearing)
+    hearing.changes.append(_give_period(payment, subscription, package, hearing))
+    hearing.settled.append(_settled(payment, hearing.now, is_final=True))
 
 
 def _give_period(
-    payment: Payment, subscription: Subscription, package: Package, now: datetime
+    payment: Payment, subscription: Subscription, package: Package, hearing: _Hearing
 ) -> SubscriptionChange:
-    wanted = _wanted_period(payment, subscription, now)
+    wanted = _wanted_period(payment, subscription, hearing.now)
     if wanted is None:
-        wanted = _next_free_period(payment, subscription, package, now)
+        wanted = _next_free_period(payment, subscription, package, hearing)
     payment.period_start, payment.period_end = wanted.start, wanted.end
-    return rules.renew(subscription, package, wanted, now)
+    return rules.renew(subscription, package, wanted, hearing.now)
 
 
 def _wanted_period(payment: Payment, subscription: Subscription, now: datetime) -> Period | None:
@@ -244,52 +279,66 @@ def _wanted_period(payment: Payment, subscription: Subscription, now: datetime) 
 
 
 def _next_free_period(
-    payment: Payment, subscription: Subscription, package: Package, now: datetime
+    payment: Payment, subscription: Subscription, package: Package, hearing: _Hearing
 ) -> Period:
     """Return the period behind what is given; a payment that waits for it gets the one after."""
-    unit, count = PeriodUnit(package.period), package.period_count
+    unit, count, now = PeriodUnit(package.period), package.period_count, hearing.now
     if subscription.state == SubscriptionState.EXPIRED and subscription.ended_at <= now:
         return period_from(now, unit, count, now)
     with db.session.no_autoflush:
         current = db.session.get_one(Package, subscription.package_id)
         period = rules.next_period(subscription, package, current, now)
-        behind = period_from(period.end, unit, count, period.end)
-        db.session.execute(
-            update(Payment)
-            .where(
-                Payment.subscription_id == subscription.id,
-                Payment.id != payment.id,
-                Payment.state == str(PaymentState.PENDING),
-                Payment.period_start == period.start,
-            )
-            .values(period_start=behind.start, period_end=behind.end)
-            .execution_options(synchronize_session="fetch")
-        )
+        if _may_be_waited_for(subscription, hearing):
+            behind = period_from(period.end, unit, count, period.end)
+            _put_off(payment, subscription, period, behind)
     return period
 
 
+def _may_be_waited_for(subscription: Subscription, hearing: _Hearing) -> bool:
+    was_locked = subscription.id in hearing.subscriptions
+    return not was_locked or subscription.id in hearing.with_planned_payments
+
+
+def _put_off(payment: Payment, subscription: Subscription, period: Period, behind: Period) -> None:
+    db.session.execute(
+        update(Payment)
+        .where(
+            Payment.subscription_id == subscription.id,
+            Payment.id != payment.id,
+            Payment.state == str(PaymentState.PENDING),
+            Payment.period_start == period.start,
+        )
+        .values(period_start=behind.start, period_end=behind.end)
+        .execution_options(synchronize_session="fetch")
+    )
+
+
 def _subscription_paid(
-    payment: Payment, subscription: Subscription | None, package: Package, now: datetime
+    payment: Payment, subscription: Subscription | None, package: Package, hearing: _Hearing
 ) -> Subscription:
     """Find or make the subscription that gets the period: the one that runs, if there is one."""
     if subscription is not None and subscription.state != SubscriptionState.EXPIRED:
         return subscription
     with db.session.no_autoflush:
-        running = _running_of(payment.customer_id)
+        running = _running_of(payment.customer_id, hearing)
     if running is not None:
         payment.subscription_id = running.id
         payment.period_start = payment.period_end = None
         return running
-    return subscription or _new_subscription(payment, package, now)
+    made = subscription or _new_subscription(payment, package, hearing.now)
+    hearing.running[payment.customer_id] = made
+    return made
 
 
-def _running_of(customer_id: int) -> Subscription | None:
+def _running_of(customer_id: int, hearing: _Hearing) -> Subscription | None:
+    known = hearing.running.get(customer_id)
+    if known is not None and known.state != SubscriptionState.EXPIRED:
+        return known
+    if customer_id in hearing.asked_for:
+        return None
     return db.session.scalars(
         select(Subscription)
-        .where(
-            Subscription.customer_id == customer_id,
-            Subscription.state != str(SubscriptionState.EXPIRED),
-        )
+        .where(Subscription.customer_id == customer_id, _IS_RUNNING)
         .with_for_update()
     ).one_or_none()
 
@@ -317,11 +366,11 @@ def _refused(
     subscription: Subscription | None,
     package: Package,
     reason: str | None,
-    now: datetime,
-    told: _Told,
+    hearing: _Hearing,
     *,
     is_hard: bool,
 ) -> None:
+    now = hearing.now
     if not _move(payment, PaymentState.CANCELED, now, reason or "refused"):
         return
     is_final = True
@@ -329,25 +378,22 @@ def _refused(
     if subscription is not None and is_counted and rules.is_payment_due(subscription, package, now):
         change = rules.refuse(subscription, package, now, is_hard=is_hard)
         if change is not None:
-            told.changes.append(change)
+            hearing.changes.append(change)
             is_final = change.type == "exhausted"
-    told.settled.append(_settled(payment, now, is_final=is_final))
+    hearing.settled.append(_settled(payment, now, is_final=is_final))
 
 
 def _not_taken(
-    payment: Payment,
-    subscription: Subscription | None,
-    reason: str,
-    now: datetime,
-    told: _Told,
+    payment: Payment, subscription: Subscription | None, reason: str, hearing: _Hearing
 ) -> None:
     """The provider did not take the request: that is no refusal of the customer's money."""
+    now = hearing.now
     if not _move(payment, PaymentState.CANCELED, now, reason):
         return
     log.error("payment.not_taken", payment=str(payment.id), reason=reason)
     if subscription is not None and subscription.due_at is not None:
         subscription.due_at = now + NOT_TAKEN_RETRY
-    told.settled.append(_settled(payment, now, is_final=False))
+    hearing.settled.append(_settled(payment, now, is_final=False))
 
 
 def _never_made(
