@@ -21,7 +21,7 @@ from project.clicks.drain import drain_batch
 from project.clicks.intake.signatures import HEADER, signature_of
 from project.clicks.partitions import make_partitions_ahead
 
-SECONDS = 20.0
+SECONDS = 60.0
 EMPTY_SECONDS = 8.0
 WARM_UP_SECONDS = 2.0
 CONNECTIONS = 48

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from benchmarks import data
+from benchmarks import data, sizes
 from benchmarks.peers import send_one
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
@@ -83,22 +83,16 @@ def measure_against_peer(rig: Rig) -> list[Row]:
 
 
 def measure_sizes(rig: Rig) -> list[Row]:
-    """Measure the selection in a small table, then in a large one, then in the small one again."""
+    """Measure the selection in a small table and in a large one."""
     due, large = rig.options.size(DUE_OF_MILLION), rig.options.size(MILLION)
-    rounds = rig.options.rounds
     _select_ours(rig, due, due, 1)
-    in_small = _select_ours(rig, due, due, rounds)
-    in_large = _select_ours(rig, large, due, rounds)
-    in_small += _select_ours(rig, due, due, rounds)
-    return [
-        at_least(
-            f"the run's selection, {due:,} due of {large:,}",
-            Figure(tuple(in_large), "/s"),
-            f"the same {due:,} due of {due:,}",
-            Figure(tuple(in_small), "/s"),
-            WANTED_RATIO_OF_SIZES,
-        )
-    ]
+
+    def rates(count: int, rounds: int) -> list[float]:
+        return _select_ours(rig, count, due, rounds)
+
+    return sizes.measure(
+        rig, "the run's selection", rates, due=due, large=large, wanted=WANTED_RATIO_OF_SIZES
+    )
 
 
 def _run_ours(rig: Rig, due: int) -> float:
@@ -128,7 +122,7 @@ def _run_peer(rig: Rig, due: int) -> float:
 
 
 def _select_ours(rig: Rig, count: int, due: int, rounds: int) -> list[float]:
-    """Return how many due subscribers a second one process found and locked.
+    """Return how many due subscribers a second one process found.
 
     They are due in an hour and it asks as if it were then, or the sweeps would take them.
     """
@@ -141,7 +135,7 @@ def _select_ours(rig: Rig, count: int, due: int, rounds: int) -> list[float]:
 
 
 def _select(due: int) -> None:
-    """Find and lock all that is due, with what decides about each, and write nothing."""
+    """Find all that is due, with what decides about each, and write nothing."""
     with transaction():
         found = queries.due_recipients(clock.now() + timedelta(hours=2), due)
         db.session.rollback()

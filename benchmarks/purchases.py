@@ -1,6 +1,6 @@
 """The purchase-run: against a job per purchase, and in a table fifty times as large."""
 
-from benchmarks import data
+from benchmarks import data, sizes
 from benchmarks.peers import check_one
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
@@ -53,25 +53,19 @@ def measure_against_peer(rig: Rig) -> list[Row]:
 
 
 def measure_sizes(rig: Rig) -> list[Row]:
-    """Measure the run in a small table, then in a large one, then in the small one again."""
+    """Measure the run in a small table and in a large one."""
     due, large = rig.options.size(DUE), rig.options.size(MILLION)
-    rounds = rig.options.rounds
     _run_ours(rig, round(due * WARM_UP_SHARE))
-    in_small = [_run_ours(rig, due) for _ in range(rounds // 2)]
-    in_large = _run_in_large_table(rig, large, due, rounds)
-    in_small += [_run_ours(rig, due) for _ in range(rounds - len(in_small))]
-    return [
-        at_least(
-            f"purchase-run, {due:,} due of {large:,}",
-            Figure(tuple(in_large), "/s"),
-            f"the same {due:,} due of {due:,}",
-            Figure(tuple(in_small), "/s"),
-            WANTED_RATIO_OF_SIZES,
-        )
-    ]
+
+    def rates(count: int, rounds: int) -> list[float]:
+        return _rates_in_table(rig, count, due, rounds)
+
+    return sizes.measure(
+        rig, "purchase-run", rates, due=due, large=large, wanted=WANTED_RATIO_OF_SIZES
+    )
 
 
-def _run_in_large_table(rig: Rig, count: int, due: int, rounds: int) -> list[float]:
+def _rates_in_table(rig: Rig, count: int, due: int, rounds: int) -> list[float]:
     _fill(rig, count, due)
     rates = []
     for number in range(rounds):
