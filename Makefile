@@ -71,8 +71,9 @@ format: $(DEVELOPMENT) ## Put the code into its usual form
 	@$(BIN)/ruff format .
 
 .PHONY: prove
-prove: $(DEVELOPMENT) ## Let hypothesis try thousands of histories of charges, losses and crashes
-	@HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/billing/test_machine.py $(ARGS)
+prove: $(DEVELOPMENT) ## Let hypothesis try thousands of histories of charges, messages, losses and crashes
+	@HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest tests/billing/test_machine.py \
+		tests/weather/messages/test_machine_messages.py $(ARGS)
 
 .PHONY: bench
 bench: $(DEVELOPMENT) ## Measure how fast it is
