@@ -13,7 +13,6 @@ from demo.story import DemoFailed, Story, console
 from demo.weather import WeatherStory
 from project.config import load_environment
 
-
 MOST_SUBSCRIBERS = 1_000
 """More are billed more than 300,000 times in the year that the demo walks through."""
 
