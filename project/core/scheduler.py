@@ -58,7 +58,9 @@ class Periodic:
 
 def last_time(cron: str, now: datetime) -> datetime:
     """Return the last moment, now or earlier, at which something of this cron was to run."""
-    found: datetime = croniter(cron, now.astimezone(UTC) + ONE_SECOND).get_prev(datetime)
+    # A cron's times are whole seconds, and `get_prev` looks before the one it is given.
+    second = now.astimezone(UTC).replace(microsecond=0)
+    found: datetime = croniter(cron, second + ONE_SECOND).get_prev(datetime)
     return found
 
 

@@ -12,7 +12,14 @@ from rq.utils import import_attribute
 
 from project.core import health, scheduler
 from project.core.queues import QueueName, rq_queue
-from project.core.scheduler import AppScheduler, Periodic, new_scheduler, reconcile, run_between
+from project.core.scheduler import (
+    AppScheduler,
+    Periodic,
+    last_time,
+    new_scheduler,
+    reconcile,
+    run_between,
+)
 from project.core.transaction import transaction
 from project.extensions import redis_client
 from project.schedule import schedule
@@ -57,6 +64,23 @@ def watched_things(things: Things) -> Iterator[Things]:
     health.watch(health.DueProbe("things", oldest_thing_due_at))
     yield things
     del health._probes["things"]
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2026-03-01T03:16:59.999999+00:00", "2026-02-28T03:17:00+00:00"),
+        ("2026-03-01T03:17:00+00:00", "2026-03-01T03:17:00+00:00"),
+        ("2026-03-01T03:17:00.500000+00:00", "2026-03-01T03:17:00+00:00"),
+        ("2026-03-01T03:17:01+00:00", "2026-03-01T03:17:00+00:00"),
+        ("2026-03-01T05:17:00+02:00", "2026-03-01T03:17:00+00:00"),
+        ("2026-03-02T00:00:00+00:00", "2026-03-01T03:17:00+00:00"),
+    ],
+)
+def test_the_last_time_of_a_cron_is_now_or_earlier(now: str, last: str) -> None:
+    found = last_time("17 3 * * *", datetime.fromisoformat(now))
+
+    assert found == datetime.fromisoformat(last)
 
 
 @pytest.mark.usefixtures("app")
