@@ -30,12 +30,16 @@ SETTINGS = {
 
 def test_late_results_of_a_frozen_worker_change_nothing() -> None:
     with running_stack(workers=2, schedulers=0, environment=SETTINGS) as stack:
+        frozen, other = stack.workers
+        # As long as nobody else is there, what is claimed is what the first one holds.
+        other.terminate()
         stack.simulator.control("PUT", "/settings", {"latency_seconds": {"/*/verify": 0.5}})
         apps = make_apps(stack, 5)
         seed_due_purchases(stack, apps, PURCHASES)
         stack.flask("purchase-run")
-        frozen = _freeze_a_worker_that_holds_leases(stack)
-        eventually(lambda: all_is_done(stack), within=90, what="all done by others")
+        _freeze_with_leases(stack, frozen)
+        other.start()
+        eventually(lambda: all_is_done(stack), within=90, what="all done by the other")
         asked = _questions_to_the_stores(stack)
 
         frozen.send(signal.SIGCONT)
@@ -45,20 +49,29 @@ def test_late_results_of_a_frozen_worker_change_nothing() -> None:
         _assert_nothing_doubled(stack, apps)
 
 
-def _freeze_a_worker_that_holds_leases(stack: Stack) -> Program:
-    """Stop a busy worker with SIGSTOP, but not inside of a transaction, where it holds locks."""
+def _freeze_with_leases(stack: Stack, worker: Program) -> None:
+    """Stop the worker with SIGSTOP while it holds purchases, but not inside of a transaction."""
     eventually(lambda: events(stack) > 0, within=60, what="progress")
     while True:
-        worker: Program = eventually(lambda: busy(stack, VERIFYING), within=30, what="at work")[0]
+        eventually(lambda: _held(stack), within=30, what="purchases at hand")
         worker.send(signal.SIGSTOP)
-        if not _is_a_transaction_open(stack):
-            return worker
+        if _held(stack) and not _is_a_transaction_open(stack):
+            return
         worker.send(signal.SIGCONT)
 
 
+def _held(stack: Stack) -> int:
+    query = "SELECT count(*) FROM purchases WHERE claimed_until > clock_timestamp()"
+    return int(stack.value(query))
+
+
 def _is_a_transaction_open(stack: Stack) -> bool:
-    """Tell whether one stays open, as those of workers that go on do not."""
-    query = "SELECT pid, xact_start FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    """Tell whether one stays open, whatever it does at the moment: it would keep its locks."""
+    query = """
+        SELECT pid, xact_start FROM pg_stat_activity
+         WHERE xact_start IS NOT NULL AND backend_type = 'client backend'
+           AND pid <> pg_backend_pid()
+    """
     opened = set(stack.fetch(query))
     for _ in range(10):
         opened &= set(stack.fetch(query))
