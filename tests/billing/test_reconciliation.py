@@ -9,10 +9,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from project.billing.models import Payment, Subscription
 from project.billing.payments.jobs import charge_due, match_pending, match_successful
+from project.billing.payments.settlement import settle
 from project.billing.providers.registry import provider_named
 from project.billing.reconciliation import matching
 from project.billing.reconciliation.books import BooksUnreadable
+from project.core import clock as product_clock
+from project.core import http_client
+from project.core.transaction import transaction
 from tests.billing.desk import PRICE, Desk, close_to
 from tests.billing.memory_provider import MemoryProvider
 from tests.time_machine import Clock
@@ -103,6 +108,53 @@ def test_a_missing_payment_of_a_known_customer_prolongs_what_runs(
     assert close_to(first.period_start, END)
     assert first.period_end == second.period_start
     assert desk.read(sub).ended_at == second.period_end
+
+
+def test_an_expired_subscription_of_the_customer_does_not_hide_the_one_that_runs(
+    desk: Desk, add: Add
+) -> None:
+    customer, package = desk.customer(), desk.package()
+    sub = desk.give(customer, package)
+    provider, now = provider_named("yookassa"), product_clock.now()
+    words = []
+    with transaction() as session:
+        expired = Subscription(
+            customer_id=customer.id,
+            package_id=package,
+            state="expired",
+            anchor_at=END - timedelta(days=62),
+            current_period_start=END - timedelta(days=62),
+            ended_at=END - timedelta(days=31),
+            created_at=END - timedelta(days=62),
+        )
+        session.add(expired)
+        session.flush()
+        assert expired.id > sub
+        for subscription_id in (expired.id, None):
+            external_id = add(package, f"external:{customer.reference}")
+            payment = Payment(
+                id=uuid4(),
+                customer_id=customer.id,
+                package_id=package,
+                subscription_id=subscription_id,
+                state="pending",
+                trigger="purchase",
+                attempt=1,
+                amount=PRICE,
+                currency="RUB",
+                provider=provider.name,
+                external_id=external_id,
+                created_at=now,
+                due_at=now,
+            )
+            session.add(payment)
+            words.append((payment.id, http_client.start(provider.get(external_id)).result()))
+
+    with transaction():
+        settle(words)
+
+    assert [payment.subscription_id for payment in desk.payments()] == [sub, sub]
+    assert desk.states() == ["succeeded", "succeeded"]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,11 @@ def _begin(words: Sequence[tuple[UUID, Word]]) -> _Hearing:
     payments = _locked_payments(payment_id for payment_id, _ in words)
     without = {one.customer_id for one in payments.values() if one.subscription_id is None}
     subscriptions = _locked_subscriptions(payments.values(), without)
-    running = {one.customer_id: one for one in subscriptions.values() if one.customer_id in without}
+    running = {
+        one.customer_id: one
+        for one in subscriptions.values()
+        if one.customer_id in without and one.state != SubscriptionState.EXPIRED
+    }
     return _Hearing(clock.now(), payments, subscriptions, without, running)
 
 
