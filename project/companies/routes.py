@@ -239,4 +239,4 @@ def check() -> dict[str, Any]:
 
 def check_at_once(call: Call) -> dict[str, Any]:
     """Do the same for a call that is plainly in order."""
-    return packages.check(token_of(call.header("AUTHORIZATION")))
+    return packages.check(token_of(call.header("Authorization")))

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import flask_smorest
 import flask_swagger_ui
-import structlog
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask, Request, Response, g, request, send_from_directory
@@ -20,7 +19,7 @@ from project.core import input as inputs
 from project.core.auth import Credential, public
 from project.core.errors import PROBLEM_JSON
 from project.core.idempotency import HEADER as IDEMPOTENCY_HEADER
-from project.core.request_ids import request_id_from
+from project.core.request_ids import begin_request
 from project.core.transaction import own_transactions
 
 SWAGGER_ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -144,9 +143,7 @@ def _serve_docs_asset(name: str) -> Response:
 
 
 def _take_request_id() -> None:
-    g.request_id = request_id_from(request.headers.get("X-Request-ID", ""))
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    g.request_id = begin_request(request.headers.get("X-Request-ID", ""))
 
 
 def _finish_answer(response: Response) -> Response:

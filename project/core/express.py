@@ -13,10 +13,9 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
 from flask import Flask
 
-from project.core.request_ids import request_id_from
+from project.core.request_ids import begin_request
 
 FAILURE = "perennial.failure"
 """Where the WSGI environment holds the error of a call that has failed on the short way."""
@@ -47,8 +46,8 @@ class Call:
         return kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
 
     def header(self, name: str) -> str | None:
-        """Return a header by its name in CGI: X_SIGNATURE for X-Signature."""
-        return self._environ.get(f"HTTP_{name}")
+        """Return a header by its name."""
+        return self._environ.get("HTTP_" + name.upper().replace("-", "_"))
 
 
 View = Callable[[Call], Mapping[str, Any]]
@@ -79,9 +78,7 @@ class ExpressLane:
         if route is None or length < 0:
             return self._leave(environ, start_response)
         body = environ["wsgi.input"].read(length) if length else b""
-        request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        request_id = begin_request(environ.get("HTTP_X_REQUEST_ID", ""))
         try:
             written = msgspec.json.encode(route.view(Call(environ, body)))
         except Exception as error:  # Flask's error handlers take it from here.

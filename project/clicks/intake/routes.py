@@ -15,7 +15,7 @@ from project.clicks.intake.schemas import (
     ClickSchema,
     TakenSchema,
 )
-from project.clicks.intake.signatures import Signature
+from project.clicks.intake.signatures import HEADER, Signature
 from project.config import get_settings
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, requires
@@ -45,6 +45,7 @@ def take_click() -> Response:
 def take_at_once(call: Call) -> dict[str, Any]:
     """Take the click in a call."""
     # With the check of a purchase the busiest route: it reads and writes by hand.
+    _admit(call.address)
     click = read_click(call.body, _window(call))
     inbox.together.put(click)
     return {"status": "success", "message": "Accepted.", "click_id": click.click_id}
@@ -61,6 +62,7 @@ def take_at_once(call: Call) -> dict[str, Any]:
 def take_clicks() -> Response:
     """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
     request.max_content_length = get_settings().webhook_max_body_bytes
+    _admit(request.remote_addr)
     call = _call()
     good, bad, total = read_clicks(call.body, _window(call))
     if good:
@@ -80,17 +82,20 @@ def _call() -> Call:
     return Call(request.environ, request.get_data(cache=False))
 
 
-def _window(call: Call) -> Window:
-    """Return what may be in the body, cheapest check first."""
-    settings = get_settings()
-    senders.require_allowed(call.address)
-    senders.allowance.spend(call.address or "", settings.webhook_rate_limit)
+def _admit(address: str | None) -> None:
+    """Let a sender in, cheapest check first; nothing of a large body is read before."""
+    senders.require_allowed(address)
+    senders.allowance.spend(address or "", get_settings().webhook_rate_limit)
     if inbox.backlog.is_over_limit():
         raise ServiceUnavailable(
             "Too many clicks wait to be counted. Send this again later.",
             retry_after=BACKLOG_RETRY_SECONDS,
         )
-    signature = Signature(call.header("X_SIGNATURE"), call.body)
+
+
+def _window(call: Call) -> Window:
+    """Return what may be in the body. Raises Unauthorized."""
+    signature = Signature(call.header(HEADER), call.body)
     signature.require_any()
     if not call.is_json:
         raise UnsupportedMediaType

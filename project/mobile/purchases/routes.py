@@ -16,7 +16,7 @@ from project.core.idempotency import idempotent
 from project.core.input import parse_object, read_body, require_known_fields
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
-from project.mobile.devices.auth import FIELDS, device, given_token, known_device
+from project.mobile.devices.auth import FIELDS, HEADER, device, given_token, known_device
 from project.mobile.devices.service import authenticate_device, unknown_token
 from project.mobile.models import Purchase, PurchaseState
 from project.mobile.purchases import queries, service, verification
@@ -80,7 +80,7 @@ def check() -> dict[str, Any]:
 def check_at_once(call: Call) -> dict[str, Any]:
     """Do the same for a call that is plainly in order."""
     body = parse_object(call.body)
-    return _entitlement(body, given_token(body, call.header("X_CLIENT_TOKEN")))
+    return _entitlement(body, given_token(body, call.header(HEADER)))
 
 
 def _entitlement(body: Mapping[str, Any], client_token: str) -> dict[str, Any]:
