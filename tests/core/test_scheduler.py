@@ -193,7 +193,8 @@ class TestTick:
                 process.send_signal(signal.SIGTERM)
             assert [process.wait(timeout=10) for process in (one, other)] == [0, 0]
 
-        assert [job.id for job in rq_queue(daily.queue).jobs] == [daily.job_id]
+        # Entries of every minute may have come due besides: the schedulers run on the real clock.
+        assert rq_queue(daily.queue).job_ids.count(daily.job_id) == 1
         assert set(scheduled()) == {entry.job_id for entry in schedule()}
 
     def test_a_queued_entry_is_done_by_a_worker_and_stays_scheduled(self) -> None:
