@@ -30,7 +30,7 @@ ctl: $(RUNTIME) ## Look at or control what runs: make ctl ARGS=status, ARGS="res
 
 .PHONY: demo
 demo: $(RUNTIME) ## Play through the product against the running copy
-	@$(BIN)/python -m demo $(ARGS)
+	@$(BIN)/python -m demo
 
 .PHONY: seed
 seed: $(RUNTIME) ## Fill the tables with made-up data (sizes: make seed ARGS=--help)

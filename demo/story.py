@@ -1,19 +1,18 @@
 """What every chapter of the demo needs: calls, waiting, and failing loudly."""
 
+import functools
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from flask import Flask
 from rich.console import Console
 
+from project import create_app
 from simulator.client import Answer, SimulatorClient
 
-ROOT = Path(__file__).resolve().parent.parent
 WAIT_SECONDS = 60
 
 console = Console(highlight=False)
@@ -38,6 +37,11 @@ def wait_for(promise: str, look: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.1)
     raise DemoFailed(f"{promise} (waited {WAIT_SECONDS} s)")
+
+
+@functools.cache
+def _product() -> Flask:
+    return create_app()
 
 
 class Story:
@@ -76,11 +80,10 @@ class Story:
         return answer.json()
 
     def flask(self, *command: str) -> None:
-        """Run a command of the product and show it."""
-        program = Path(sys.executable).with_name("flask")
-        done = subprocess.run(  # noqa: S603
-            [str(program), *command], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        """Run a command of the product, in this process to be quick, and show it."""
+        product = _product()
+        with product.app_context():
+            done = product.test_cli_runner().invoke(args=command, catch_exceptions=False)
         shown = done.stdout.strip().replace("\n", "\n    ")
         console.print(f"  $ flask {' '.join(command)}\n    {shown}")
-        require(done.returncode == 0, f"flask {' '.join(command)} failed: {done.stderr}")
+        require(done.exit_code == 0, f"flask {' '.join(command)} failed: {done.stderr}")

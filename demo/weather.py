@@ -101,7 +101,7 @@ class WeatherStory(Story):
             self._wait_for_charges(name, ["charged"])
         for tries in (1, 2, 3):
             self._wait_for_charges("poor", ["refused"] * tries)
-            self.flask("clock", "advance", "61s", "--run")
+            self.flask("clock", "advance", "2m", "--run")
         wait_for("poor is canceled", lambda: self._subscriber("poor")["state"] == "canceled")
         console.print("  three refusals: the subscription without money is canceled")
 
