@@ -130,7 +130,15 @@ def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
     package_ids = plan_packages()
     begins = {zone: local_time.paid_from(zone, now) for zone in {row.zone for row in active}}
     subscriptions.subscribe(
-        [Prepaid(row.customer_id, package_ids[row.plan], begins[row.zone]) for row in active]
+        [
+            # Not before the end of what was paid: when a clock changes, that lies after three.
+            Prepaid(
+                row.customer_id,
+                package_ids[row.plan],
+                max(begins[row.zone], row.paid_until or begins[row.zone]),
+            )
+            for row in active
+        ]
     )
     # Whoever came back within a period that is paid hears of no renewal before its end.
     paid = [row for row in active if row.paid_until is not None and row.paid_until > now]

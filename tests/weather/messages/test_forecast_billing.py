@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
+from project.billing.models import Payment
 from project.billing.queries import current_subscription, listed_payments
 from project.billing.subscriptions.service import expire_some
 from project.core.transaction import transaction
@@ -18,6 +20,17 @@ def subscription_of(station: Station, msisdn: str) -> object:
         found = current_subscription(station.subscriber(msisdn).customer_id)
         assert found is not None
         return found
+
+
+def paid_periods(station: Station, msisdn: str) -> list[tuple[datetime, datetime]]:
+    customer_id = station.subscriber(msisdn).customer_id
+    with transaction() as session:
+        rows = session.execute(
+            select(Payment.period_start, Payment.period_end)
+            .where(Payment.customer_id == customer_id, Payment.state == "succeeded")
+            .order_by(Payment.period_start)
+        )
+        return [(row.period_start, row.period_end) for row in rows]
 
 
 def test_a_new_subscriber_is_charged_at_once_for_its_day(station: Station) -> None:
@@ -187,6 +200,25 @@ def test_who_comes_back_later_begins_anew(station: Station, clock: Clock) -> Non
     station.day()
     assert station.charges(number) == ["charged"] * 2
     assert station.states(number) == ["accepted"]
+
+
+def test_who_comes_back_after_the_clocks_changed_pays_for_no_hour_twice(
+    station: Station, clock: Clock
+) -> None:
+    """The paid day ends at four in the morning then, and the next one would begin at three."""
+    clock.set_to(datetime(2027, 3, 27, 11, tzinfo=UTC))
+    number = station.paid(zone="Europe/Berlin")
+    station.change(number, state="canceled")
+    station.bill()
+    clock.set_to(datetime(2027, 3, 28, 3, tzinfo=UTC))
+    with transaction():
+        assert expire_some() == 1
+
+    station.change(number, state="active")
+    station.bill()
+
+    first, second = paid_periods(station, number)
+    assert first[1] == second[0] == datetime(2027, 3, 28, 2, tzinfo=UTC)
 
 
 def test_another_plan_counts_from_the_end_of_the_period(station: Station, clock: Clock) -> None:
