@@ -27,6 +27,7 @@ from project.billing.models import Customer, Payment
 from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.payments.notices import hear_notice
+from project.billing.payments.settlement import COUNTED_TRIGGERS
 from project.billing.reconciliation import matching
 from project.billing.subscriptions.service import expire_some
 from project.core import clock as product_clock
@@ -351,6 +352,7 @@ class Billing(RuleBasedStateMachine):
                     for one in refused
                     if one.subscription_id == change.subscription_id
                     and one.occurred_at == change.occurred_at
+                    and one.trigger in COUNTED_TRIGGERS
                 ]
                 assert [one.is_final for one in last] == [True]
                 assert last[0].reason == "card_expired" or last[0].attempt >= self._tries(last[0])
