@@ -20,6 +20,7 @@ from project.billing.payments.jobs import (
 )
 from project.billing.payments.notices import hear_notice
 from project.billing.providers.base import Unknown
+from project.core import clock as product_clock
 from project.core import pump
 from project.core.claims import Claim
 from project.core.errors import Conflict
@@ -448,6 +449,27 @@ def test_a_late_yes_after_paying_again_prolongs_and_never_shortens(
     assert late.state == "succeeded"
     assert late.period_start == again.period_end
     assert desk.read(sub).ended_at == late.period_end
+
+
+def test_a_late_yes_at_the_very_moment_of_paying_again_gets_the_first_period(
+    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sub = desk.subscription("pending")
+    clock.set_to(END)
+    charge_due()
+    clock.advance(days=40)
+    expire_payments()
+    expire_subscriptions()
+    moment = product_clock.now()
+    monkeypatch.setattr(product_clock, "now", lambda: moment)
+    with desk.trouble(CREATE, drop="after"):
+        assert desk.pay_now(sub).state == "pending"
+
+    give_late_yes(desk, sub)
+
+    late, again = desk.payments(sub)
+    assert (late.state, late.period_start) == ("succeeded", moment)
+    assert (again.state, again.period_start) == ("pending", late.period_end)
 
 
 def test_a_late_yes_for_a_subscription_that_was_replaced_prolongs_the_new_one(

@@ -287,11 +287,12 @@ def _next_free_period(
 ) -> Period:
     """Return the period behind what is given; a payment that waits for it gets the one after."""
     unit, count, now = PeriodUnit(package.period), package.period_count, hearing.now
-    if subscription.state == SubscriptionState.EXPIRED and subscription.ended_at <= now:
-        return period_from(now, unit, count, now)
     with db.session.no_autoflush:
-        current = db.session.get_one(Package, subscription.package_id)
-        period = rules.next_period(subscription, package, current, now)
+        if subscription.state == SubscriptionState.EXPIRED and subscription.ended_at <= now:
+            period = period_from(now, unit, count, now)
+        else:
+            current = db.session.get_one(Package, subscription.package_id)
+            period = rules.next_period(subscription, package, current, now)
         if _may_be_waited_for(subscription, hearing):
             behind = period_from(period.end, unit, count, period.end)
             _put_off(payment, subscription, period, behind)
