@@ -411,13 +411,19 @@ def test_no_payment_expires_unasked_and_each_is_asked_once_in_a_run(
     assert [desk.states(sub) for sub in subs] == [["expired"]] * 3
 
 
-def test_a_late_yes_is_money_that_was_taken(desk: Desk, clock: Clock, told: Told) -> None:
+def expired_without_an_answer(desk: Desk, clock: Clock, days: int = 8) -> int:
+    """Make a subscription that expired with its pending payment, these days after its end."""
     sub = desk.subscription("pending")
     clock.set_to(END)
     charge_due()
-    clock.advance(days=8)
+    clock.advance(days=days)
     expire_payments()
     expire_subscriptions()
+    return sub
+
+
+def test_a_late_yes_is_money_that_was_taken(desk: Desk, clock: Clock, told: Told) -> None:
+    sub = expired_without_an_answer(desk, clock)
     assert (desk.read(sub).state, desk.states(sub)) == ("expired", ["expired"])
     give_late_yes(desk, sub)
     assert desk.states(sub) == ["succeeded"]
@@ -436,12 +442,7 @@ def give_late_yes(desk: Desk, sub: int) -> None:
 def test_a_late_yes_after_paying_again_prolongs_and_never_shortens(
     desk: Desk, clock: Clock
 ) -> None:
-    sub = desk.subscription("pending")
-    clock.set_to(END)
-    charge_due()
-    clock.advance(days=8)
-    expire_payments()
-    expire_subscriptions()
+    sub = expired_without_an_answer(desk, clock)
     again = desk.pay_now(sub)
     assert again.state == "succeeded"
     give_late_yes(desk, sub)
@@ -454,12 +455,7 @@ def test_a_late_yes_after_paying_again_prolongs_and_never_shortens(
 def test_a_late_yes_at_the_very_moment_of_paying_again_gets_the_first_period(
     desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sub = desk.subscription("pending")
-    clock.set_to(END)
-    charge_due()
-    clock.advance(days=40)
-    expire_payments()
-    expire_subscriptions()
+    sub = expired_without_an_answer(desk, clock, days=40)
     moment = product_clock.now()
     monkeypatch.setattr(product_clock, "now", lambda: moment)
     with desk.trouble(CREATE, drop="after"):
