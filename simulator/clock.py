@@ -1,54 +1,77 @@
 """The time in the simulated world: real UTC time plus what the platform's test clock adds."""
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 
 import aiohttp
+from aiohttp import web
 
 from simulator.json_http import parse_moment
 
-LOOK_UP_SECONDS = 0.5
+LOOK_UP_SECONDS = 10.0
+NOTE_SECONDS = 0.5
 
 
 class Clock:
-    """Tells the time; with a URL it asks there whenever the time is needed."""
+    """Tells the time; with a URL it asks there whenever the time is needed.
+
+    A clock that is away, or has none to tell, leaves the time as it was last known. One that is
+    slow is waited for: a store that went by a time from before a move would deny renewals.
+    """
 
     def __init__(self, url: str | None = None) -> None:
         self._url = url
         self._offset_seconds = 0.0
         self._session: aiohttp.ClientSession | None = None
-        self._look_up_in_flight: asyncio.Task[None] | None = None
+        self._under_way: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
 
     async def now(self) -> datetime:
-        """Return the simulated time, aware, in UTC."""
-        offset_seconds = await self.offset_seconds()
-        return datetime.fromtimestamp(time.time() + offset_seconds, UTC)
+        """Return the simulated time, aware, in UTC; answers 503 where the clock is too slow."""
+        try:
+            await self._refresh()
+        except TimeoutError:
+            raise web.HTTPServiceUnavailable(text="the clock does not answer") from None
+        return datetime.fromtimestamp(time.time() + self._offset_seconds, UTC)
 
     async def offset_seconds(self) -> float:
-        """Return how far the simulated time is ahead of the real one."""
-        if self._url is not None:
-            await self._refresh(self._url)
+        """Return how far the simulated time is ahead, as last known if the clock is slow.
+
+        For notes of when something came, that nothing is decided by.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._refresh(), NOTE_SECONDS)
         return self._offset_seconds
 
     async def close(self) -> None:
         """Close the connections to the clock."""
-        if self._look_up_in_flight is not None:
-            self._look_up_in_flight.cancel()
+        for task in (self._under_way, self._next):
+            if task is not None:
+                task.cancel()
         if self._session is not None:
             await self._session.close()
 
-    async def _refresh(self, url: str) -> None:
-        # Requests that need the time at once share one look-up. It is shielded,
-        # because a request that is cancelled must not take it from the others.
-        if self._look_up_in_flight is None:
-            self._look_up_in_flight = asyncio.create_task(self._look_up(url))
-            self._look_up_in_flight.add_done_callback(self._forget_look_up)
-        await asyncio.shield(self._look_up_in_flight)
+    async def _refresh(self) -> None:
+        """Look the time up. Raises TimeoutError.
 
-    def _forget_look_up(self, _: asyncio.Task[None]) -> None:
-        self._look_up_in_flight = None
+        Requests that come together share a look-up, but none that was under way when they came:
+        it may have been told the time from before a move that they know of.
+        """
+        if self._url is None:
+            return
+        if self._next is None:
+            self._next = asyncio.create_task(self._look_up_after(self._under_way, self._url))
+        # Shielded, because a request that is canceled must not take it from the others.
+        await asyncio.shield(self._next)
+
+    async def _look_up_after(self, other: asyncio.Task[None] | None, url: str) -> None:
+        if other is not None:
+            await asyncio.wait([other])
+        self._under_way, self._next = self._next, None
+        await self._look_up(url)
 
     async def _look_up(self, url: str) -> None:
         """Set the offset from the answer; keep the last one when there is no good answer."""
@@ -60,6 +83,8 @@ class Clock:
                 if answer.status != HTTPStatus.OK:
                     return
                 told = parse_moment((await answer.json(content_type=None))["now"])
-        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError):
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, ValueError, TypeError, KeyError):
             return
         self._offset_seconds = told.timestamp() - time.time()

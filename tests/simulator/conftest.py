@@ -32,6 +32,7 @@ class StubClock:
         self.delay_seconds = 0.0
         self.status = 200
         self.asked = 0
+        self.told = threading.Event()
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -44,8 +45,9 @@ class StubClock:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 clock.asked += 1
-                time.sleep(clock.delay_seconds)
                 body = clock.answer or json.dumps({"now": clock.now.isoformat()}).encode()
+                clock.told.set()
+                time.sleep(clock.delay_seconds)
                 self.send_response(clock.status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
