@@ -242,6 +242,36 @@ def test_a_subscription_asked_about_in_the_second_of_its_expiry_is_not_canceled(
     assert told(purchase.id) == ["started", "renewed"]
 
 
+@pytest.mark.parametrize("late_minutes", [1, 3, 20, 58])
+def test_a_store_that_renews_late_ends_no_subscription(
+    told: Told, factory: Factory, clock: Clock, late_minutes: int
+) -> None:
+    purchase = factory.purchase()
+    factory.store_says(purchase, "active", expire_date(purchase))
+    clock.set_to(expire_date(purchase))
+    for _ in range(late_minutes):
+        clock.advance(minutes=1)
+        verify_due_purchases()
+    assert told(purchase.id) == ["started"]
+    factory.store_says(purchase, "default")
+    for _ in range(60):
+        clock.advance(minutes=1)
+        verify_due_purchases()
+    assert told(purchase.id) == ["started", "renewed"]
+
+
+def test_a_store_that_has_not_renewed_within_an_hour_has_ended_it(
+    told: Told, factory: Factory, clock: Clock
+) -> None:
+    purchase = factory.purchase()
+    factory.store_says(purchase, "active", expire_date(purchase))
+    clock.set_to(expire_date(purchase))
+    for _ in range(13):
+        verify_due_purchases()
+        clock.advance(minutes=10)
+    assert told(purchase.id) == ["started", "canceled"]
+
+
 def test_a_subscription_that_the_store_lets_end_is_canceled(
     told: Told, factory: Factory, clock: Clock
 ) -> None:

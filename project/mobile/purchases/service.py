@@ -31,9 +31,10 @@ PURCHASES_DUE = Wakeup(
 SUBJECT_TYPE = "purchase"
 FIRST_RETRY_SECONDS = 60
 MAX_RETRY_SECONDS = 3600
-# Stores tell whole seconds and renew at their own moment: one asked right at the expiry may still
-# name the period that has just ended.
+# Stores tell whole seconds and renew at their own moment: one asked at the expiry, or somewhat
+# later, may still name the period that has just ended.
 STORE_LAG = timedelta(seconds=60)
+RENEWAL_LAG = timedelta(hours=1)
 
 
 class PurchaseEvent(StrEnum):
@@ -144,8 +145,8 @@ def outcome_of(purchase: Row[Any], answer: StoreAnswer, now: datetime) -> Outcom
     match answer:
         case Verified(expires_at) if expires_at > now:
             return _good(purchase, expires_at)
-        case Verified(expires_at) if now - expires_at < STORE_LAG:
-            return _ask_again(purchase, now, FIRST_RETRY_SECONDS, "the store has yet to renew it")
+        case Verified(expires_at) if now - expires_at < _lag(purchase):
+            return _ask_again(purchase, now, _backoff(purchase), "the store has yet to renew it")
         case Verified():
             return _ended(purchase, "expired at the store")
         case Refused(reason):
@@ -154,8 +155,20 @@ def outcome_of(purchase: Row[Any], answer: StoreAnswer, now: datetime) -> Outcom
             wait = retry_after_seconds or get_settings().store_limit_retry_seconds
             return _ask_again(purchase, now, wait, "the store limits how often it is asked")
         case Unavailable(reason):
-            wait = FIRST_RETRY_SECONDS * 2 ** min(purchase.attempts - 1, 10)
-            return _ask_again(purchase, now, min(wait, MAX_RETRY_SECONDS), f"store: {reason}")
+            return _ask_again(purchase, now, _backoff(purchase), f"store: {reason}")
+
+
+def _lag(purchase: Row[Any]) -> timedelta:
+    """Return for how long after an expiry the store may still be about to renew.
+
+    One that runs is not ended for good because its store is late; access has ended meanwhile.
+    """
+    return RENEWAL_LAG if purchase.state == PurchaseState.ACTIVE else STORE_LAG
+
+
+def _backoff(purchase: Row[Any]) -> int:
+    doublings: int = min(purchase.attempts - 1, 10)
+    return min(FIRST_RETRY_SECONDS << doublings, MAX_RETRY_SECONDS)
 
 
 def _good(purchase: Row[Any], expires_at: datetime) -> Outcome:
