@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 import structlog
 from flask import Flask, Response, g, json, request
 from marshmallow import ValidationError
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from psycopg.errors import ProgramLimitExceeded
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
@@ -16,6 +18,16 @@ log = structlog.get_logger()
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 FieldErrors = Mapping[str, Any]
+DATABASE_ERRORS = (
+    DBAPIError,
+    psycopg.Error,
+    PoolTimeout,
+    PendingRollbackError,
+    UnicodeEncodeError,
+)
+"""What the database, its driver and its pool raise, also where SQLAlchemy does not stand between;
+the last is the driver's word for a text that is no Unicode."""
+UNUSABLE_VALUE = (psycopg.DataError, ProgramLimitExceeded, UnicodeEncodeError)
 
 
 class AppError(Exception):
@@ -129,8 +141,8 @@ def register(app: Flask) -> None:
     """Answer every error of the application with a problem document."""
     app.register_error_handler(AppError, _app_error)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(DBAPIError, _database_error)
-    app.register_error_handler(PoolTimeout, _database_away)
+    for kind in DATABASE_ERRORS:
+        app.register_error_handler(kind, _database_error)
     app.register_error_handler(Exception, _unexpected_error)
 
 
@@ -181,25 +193,39 @@ def _field_errors(messages: Any) -> FieldErrors | None:
     return flat or None
 
 
-def _database_error(error: DBAPIError) -> Response:
-    away = isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated
-    if away:
-        return _database_away(error)
-    if isinstance(error, DataError):
-        log.warning("database.refused_value", error=str(error.orig))
-        return problem(400, "Bad request", "A value is outside of what can be stored.")
-    return _unexpected_error(error)
-
-
-def _database_away(error: Exception) -> Response:
+def _database_error(error: Exception) -> Response:
+    """Answer what the database raised. What its messages quote is input, so none is logged."""
     cause = getattr(error, "orig", None) or error
-    log.warning("database.away", error=type(cause).__name__, reason=str(cause).split("\n")[0])
+    if isinstance(cause, UNUSABLE_VALUE):
+        _log_database("database.refused_value", cause)
+        return problem(400, "Bad request", "A value is outside of what can be stored.")
+    if isinstance(cause, psycopg.IntegrityError):
+        _log_database("database.conflict", cause)
+        return problem(409, "Conflict", "This contradicts what is there, or has just been changed.")
+    if isinstance(cause, psycopg.ProgrammingError):
+        return _unexpected_error(error)
+    _log_database("database.away", cause)
     return problem(
         503,
         "Service unavailable",
         "The database does not answer at the moment. Nothing was recorded; try again.",
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
+
+
+def _log_database(event: str, cause: BaseException) -> None:
+    sqlstate = getattr(cause, "sqlstate", None)
+    known = getattr(cause, "diag", None)
+    noted = {
+        "error": type(cause).__name__,
+        "sqlstate": sqlstate,
+        "table": getattr(known, "table_name", None),
+        "constraint": getattr(known, "constraint_name", None),
+    }
+    if sqlstate is None and not isinstance(cause, UNUSABLE_VALUE):
+        # It never got as far as a statement: why a server cannot be reached.
+        noted["reason"] = str(cause).partition("\n")[0]
+    log.warning(event, path=request.path, **{k: v for k, v in noted.items() if v is not None})
 
 
 def _unexpected_error(error: Exception) -> Response:

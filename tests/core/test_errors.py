@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import String, bindparam, literal, select, text
+from sqlalchemy.pool import QueuePool
 from werkzeug.test import TestResponse
 
 from project.core import errors
+from project.core.reading import PreparedQuery
 from project.extensions import db
 from tests.conftest import ChangeSettings, closed_database
 from tests.factories import Factory
@@ -166,6 +169,92 @@ def test_an_unexpected_error_shows_nothing_of_our_insides(
     assert "request_id" in told["detail"]
     (entry,) = [entry for entry in logs if entry["event"] == "request.failed"]
     assert "UndefinedTable" in repr(entry["exc_info"])
+
+
+RAISING = "DO $$ BEGIN RAISE EXCEPTION 'about secret-value' USING ERRCODE = '{}'; END $$"
+DATABASE_ERRORS = [
+    ("SELECT 'secret-value'::int", 400),
+    ("SELECT 9223372036854775807 + 1", 400),
+    ("SELECT 1 / 0", 400),
+    ("SELECT timestamptz '2026-01-01T00:00:00+16:00'", 400),
+    ("SELECT convert('\\xe282ac', 'UTF8', 'LATIN1')", 400),
+    (RAISING.format("22021"), 400),
+    (RAISING.format("54000"), 400),
+    (RAISING.format("23505"), 409),
+    (RAISING.format("23503"), 409),
+    (RAISING.format("23514"), 409),
+    (RAISING.format("40001"), 503),
+    (RAISING.format("40P01"), 503),
+    (RAISING.format("55P03"), 503),
+    (RAISING.format("57P01"), 503),
+    (RAISING.format("53100"), 503),
+    (RAISING.format("53300"), 503),
+    (RAISING.format("25006"), 503),
+    ("SELECT set_config('statement_timeout', '30', true); SELECT pg_sleep(9)", 503),
+    ("SELECT pg_terminate_backend(pg_backend_pid())", 503),
+]
+
+
+def by_session(statement: str) -> None:
+    db.session.execute(text(statement.replace(":", "\\:")))
+
+
+def by_driver(statement: str) -> None:
+    connection = db.engine.raw_connection()
+    try:
+        connection.cursor().execute(statement)
+    finally:
+        connection.invalidate()
+
+
+@pytest.mark.parametrize("ask", [by_session, by_driver])
+@pytest.mark.parametrize(("statement", "status"), DATABASE_ERRORS)
+def test_what_the_database_refuses_is_a_problem_in_one_line_without_values(
+    operator: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    logs: list[dict[str, Any]],
+    ask: Callable[[str], None],
+    statement: str,
+    status: int,
+) -> None:
+    views = operator.application.view_functions
+    monkeypatch.setitem(views, "apps.list_apps", lambda: ask(statement))
+
+    answer = operator.get("/api/apps")
+
+    problem_of(answer, status)
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert len(logs) == 1
+    assert "secret-value" not in repr(logs)
+    assert "exc_info" not in logs[0]
+
+
+@pytest.mark.parametrize("value", ["half \ud83d", "nul \0"])
+def test_a_text_that_the_driver_does_not_take_is_bad_input(
+    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    prepared = PreparedQuery(select(bindparam("given", type_=String)))
+    by_each = [
+        lambda: prepared.one({"given": value}),
+        lambda: db.session.execute(select(literal(value))),
+    ]
+    for ask in by_each:
+        monkeypatch.setitem(operator.application.view_functions, "apps.list_apps", ask)
+        problem_of(operator.get("/api/apps"), 400)
+
+
+def test_a_pool_that_is_used_up_asks_to_come_back(
+    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = db.engine.pool
+    assert isinstance(pool, QueuePool)
+    monkeypatch.setattr(pool, "_timeout", 0.05)
+    with ExitStack() as held:
+        for _ in range(pool.size() + pool._max_overflow):
+            held.enter_context(db.engine.connect())
+        problem_of(operator.get("/api/apps"), 503)
+
+    assert operator.get("/api/apps").status_code == 200
 
 
 @pytest.mark.usefixtures("database_away")
