@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 from flask import Flask, current_app
@@ -23,9 +25,12 @@ from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
 from project.core.locks import Lock
+from project.core.moving_in import MovingReport
 from project.core.queues import QueueName, queue_names
+from project.core.sql_dump import read_dump
 from project.core.transaction import transaction
 from project.extensions import db, redis_client
+from project.mobile import legacy as legacy_mobile
 from project.mobile.purchases import queries as purchase_queries
 from project.mobile.purchases.verification import PurchaseVerification
 from project.schedule import schedule
@@ -50,7 +55,7 @@ def register(app: Flask) -> None:
         *weather_messages.COMMANDS,
     ):
         app.cli.add_command(command)
-    for group in (clock_commands, api_key_commands, schedule_commands):
+    for group in (clock_commands, api_key_commands, schedule_commands, legacy_commands):
         app.cli.add_command(group)
 
 
@@ -260,3 +265,39 @@ def _wait_for(what: str, is_there: Callable[[], bool]) -> None:
             click.echo(f"Waited {WAIT_SECONDS} s for {what}, in vain.", err=True)
             sys.exit(1)
         time.sleep(0.25)
+
+
+legacy_commands = FriendlyGroup(
+    "import-legacy", help="Move in from the older services, out of their SQL dumps."
+)
+DUMP = click.argument("dump", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+ZONE = click.option(
+    "--timezone", default="UTC", show_default=True, help="In which the older service wrote times."
+)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be imported; keep nothing.")
+
+
+@legacy_commands.command("mobile")
+@DUMP
+@ZONE
+@DRY_RUN
+def import_legacy_mobile(dump: Path, timezone: str, dry_run: bool) -> None:
+    """Import apps, devices and purchases, under their ids, from a MySQL DUMP."""
+    _import_legacy(legacy_mobile.import_mobile, dump, timezone, dry_run)
+
+
+def _import_legacy(
+    work: Callable[..., MovingReport], dump: Path, timezone: str, dry_run: bool
+) -> None:
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise click.BadParameter(f"There is no time zone {timezone!r}.") from error
+    with transaction() as session:
+        report = work(read_dump(dump), zone=zone)
+        if dry_run:
+            session.rollback()
+    for line in report.lines():
+        click.echo(line)
+    if dry_run:
+        click.echo("Nothing was kept: this was a dry run.")

@@ -1,0 +1,70 @@
+"""What every import from an older system shares: a count of what came of the rows, moments."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+
+from sqlalchemy import Table, func, select, text
+
+from project.core.errors import BadRequest
+from project.extensions import db
+
+SHOWN = 20
+
+
+@dataclass
+class MovingReport:
+    """How many rows were imported, were here already, or were left out and why."""
+
+    imported: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)
+
+    def leave_out(self, table: str, row: Mapping[str, str | None], why: str) -> None:
+        """Note a row that cannot be imported."""
+        self.left_out.append(f"{table} {row.get('id')}: {why}")
+
+    def lines(self) -> list[str]:
+        """Return the report in words."""
+        tables = sorted(self.imported | self.known)
+        said = [
+            f"{one}: {self.imported[one]:,} imported, {self.known[one]:,} known" for one in tables
+        ]
+        said += [f"{len(self.left_out):,} left out" + (":" if self.left_out else "")]
+        said += [f"  {line}" for line in self.left_out[:SHOWN]]
+        if len(self.left_out) > SHOWN:
+            said.append(f"  and {len(self.left_out) - SHOWN:,} more")
+        return said
+
+
+def moment(written: str | None, zone: tzinfo) -> datetime | None:
+    """Return a moment as databases write it, in UTC; one without an offset is in `zone`.
+
+    None for NULL, for MySQL's zero date and for what is no date.
+    """
+    if not written:
+        return None
+    try:
+        found = datetime.fromisoformat(written)
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def number(row: Mapping[str, str | None], name: str) -> int:
+    """Return an id in a column; 0 where there is none. Raises BadRequest."""
+    written = row.get(name) or "0"
+    if not (written.isascii() and written.isdigit() and len(written) <= 18):
+        raise BadRequest(f"{name} is {written[:40]!r}, which is no id of the older system.")
+    return int(written)
+
+
+def continue_ids(table: Table) -> None:
+    """Have the next id follow those that were imported with the rows."""
+    highest = db.session.scalar(select(func.max(table.c.id)))
+    if highest is not None:
+        db.session.execute(
+            text("SELECT setval(pg_get_serial_sequence(:table, 'id'), :highest)"),
+            {"table": table.name, "highest": highest},
+        )

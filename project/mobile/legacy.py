@@ -1,0 +1,182 @@
+"""Moving in from the older mobile service: its apps, devices and purchases, under their own ids.
+
+Clients keep their app_id and their client-token, receivers of callbacks their deviceID. Nothing is
+told and nothing is counted in the reports: these subscriptions started elsewhere.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, tzinfo
+from typing import Any
+
+from sqlalchemy import Table, func, select
+
+from project.callbacks import service as callbacks
+from project.core import bulk, clock, network_guard
+from project.core.errors import BadRequest, Conflict
+from project.core.moving_in import MovingReport, continue_ids, moment, number
+from project.core.secrets import token_hash
+from project.core.sql_dump import Row
+from project.extensions import db
+from project.mobile.apps.service import OWNER_TYPE
+from project.mobile.models import App, Device, DeviceOs, Purchase, PurchaseState
+from project.mobile.purchases.service import receipt_hash
+
+TABLES = ("apps", "devices", "purchases")
+AT_ONCE = 1000
+_apps: Table = App.__table__  # type: ignore[assignment]
+_devices: Table = Device.__table__  # type: ignore[assignment]
+_purchases: Table = Purchase.__table__  # type: ignore[assignment]
+
+
+def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> MovingReport:
+    """Import the rows of a dump; those that are here already, from a run before, stay as they are.
+
+    `zone` is the one in which the older service wrote its moments. Raises Conflict where an id is
+    taken by something else: then nothing may be imported, because clients know the ids.
+    """
+    found: dict[str, list[Row]] = {table: [] for table in TABLES}
+    for table, row in rows:
+        if table in found:
+            found[table].append(row)
+    report = MovingReport()
+    _import_apps(found["apps"], report)
+    devices = _import_devices(found["devices"], report, zone)
+    _import_purchases(found["purchases"], devices, report, zone)
+    for kept in (_apps, _devices, _purchases):
+        continue_ids(kept)
+    return report
+
+
+def _import_apps(rows: Sequence[Row], report: MovingReport) -> None:
+    here = {row.id: row.name for row in db.session.execute(select(App.id, App.name))}
+    names = set(here.values())
+    for row in rows:
+        app_id, name, endpoint = number(row, "id"), row.get("name"), row.get("endpoint")
+        if app_id in here:
+            if here[app_id] not in (name, _told_apart(name, app_id)):
+                raise Conflict(
+                    f"The app {app_id} here is {here[app_id]!r}, in the dump it is {name!r}. "
+                    "Import into a copy whose apps do not use these ids yet."
+                )
+            report.known["apps"] += 1
+            continue
+        why = _objection(name, endpoint)
+        if why or not name or not endpoint:
+            report.leave_out("apps", row, why or "has no name or no endpoint")
+            continue
+        name = _told_apart(name, app_id) if name in names else name
+        names.add(name)
+        app = App(id=app_id, name=name, created_at=clock.now())
+        db.session.add(app)
+        db.session.flush()
+        made, _ = callbacks.create_endpoint(endpoint, owner_type=OWNER_TYPE, owner_id=app_id)
+        app.endpoint_id = made
+        report.imported["apps"] += 1
+    db.session.flush()
+
+
+def _told_apart(name: str | None, app_id: int) -> str:
+    return f"{name} ({app_id})"
+
+
+def _objection(name: str | None, endpoint: str | None) -> str | None:
+    if not name or not endpoint:
+        return "has no name or no endpoint"
+    try:
+        network_guard.check_url(endpoint)
+    except BadRequest as error:
+        return error.detail
+    return None
+
+
+def _import_devices(rows: Sequence[Row], report: MovingReport, zone: tzinfo) -> dict[int, Any]:
+    """Import devices; return by the older id what a purchase needs to know of each."""
+    apps = set(db.session.scalars(select(App.id)))
+    newest: dict[tuple[int, str], dict[str, Any]] = {}
+    standing_for: dict[int, tuple[int, str]] = {}
+    for row in rows:
+        device = _device(row, apps, zone)
+        if isinstance(device, str):
+            report.leave_out("devices", row, device)
+            continue
+        key = (device["app_id"], device["uid"])
+        standing_for[device["id"]] = key
+        if key in newest:
+            report.leave_out("devices", row, "the same uid of the same app again; the last counts")
+        newest[key] = device
+    _insert(_devices, list(newest.values()), "devices", report)
+    kept = {
+        (row.app_id, row.uid): row
+        for row in db.session.execute(select(Device.id, Device.app_id, Device.uid, Device.os))
+    }
+    return {older: kept[key] for older, key in standing_for.items() if key in kept}
+
+
+def _device(row: Row, apps: set[int], zone: tzinfo) -> dict[str, Any] | str:
+    """Return the device, or why it cannot be imported."""
+    uid, token, os = row.get("uid"), row.get("token"), (row.get("os") or "").lower()
+    app_id = number(row, "app_id")
+    if app_id not in apps:
+        return f"there is no app {app_id}"
+    if not uid or not token:
+        return "has no uid or no token"
+    if os not in set(DeviceOs):
+        return f"os is {os!r}, not ios or android"
+    created_at = moment(row.get("created_at"), zone) or clock.now()
+    return {
+        "id": number(row, "id"),
+        "app_id": app_id,
+        "uid": uid[:255],
+        "language": (row.get("language") or "en")[:35],
+        "os": os,
+        "token_hash": token_hash(token),
+        "created_at": created_at,
+        "updated_at": moment(row.get("updated_at"), zone) or created_at,
+    }
+
+
+def _import_purchases(
+    rows: Sequence[Row], devices: Mapping[int, Any], report: MovingReport, zone: tzinfo
+) -> None:
+    newest: dict[bytes, dict[str, Any]] = {}
+    for row in rows:
+        device = devices.get(number(row, "device_id"))
+        receipt, expires_at = row.get("receipt"), moment(row.get("expire-date"), zone)
+        if device is None or not receipt or expires_at is None:
+            report.leave_out("purchases", row, "has no known device, no receipt or no expire-date")
+            continue
+        key = receipt_hash(receipt)
+        if key in newest:
+            report.leave_out("purchases", row, "the same receipt again; the last counts")
+        is_active = row.get("status") not in ("0", "f", "false", None)
+        created_at = moment(row.get("created_at"), zone) or clock.now()
+        newest[key] = {
+            "id": number(row, "id"),
+            "app_id": device.app_id,
+            "device_id": device.id,
+            "os": device.os,
+            "receipt": receipt,
+            "receipt_hash": key,
+            "state": str(PurchaseState.ACTIVE if is_active else PurchaseState.CANCELED),
+            "expire_date": expires_at,
+            "due_at": expires_at if is_active else None,
+            "attempts": 0,
+            "reason": "imported",
+            "started_at": created_at,
+            "canceled_at": None if is_active else moment(row.get("updated_at"), zone),
+            "created_at": created_at,
+        }
+    _insert(_purchases, list(newest.values()), "purchases", report)
+
+
+def _insert(table: Table, rows: list[dict[str, Any]], name: str, report: MovingReport) -> None:
+    before = _count(table)
+    for start in range(0, len(rows), AT_ONCE):
+        bulk.insert_rows(table, rows[start : start + AT_ONCE], skip_conflicts=True)
+    new = _count(table) - before
+    report.imported[name] += new
+    report.known[name] += len(rows) - new
+
+
+def _count(table: Table) -> int:
+    return db.session.scalar(select(func.count()).select_from(table)) or 0
