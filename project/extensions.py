@@ -9,13 +9,12 @@ from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 
 from project.config import get_settings
+from project.redis_pool import shared_pool
 
 PING_AFTER_SECONDS = 1.0
 NAMING_CONVENTION = {
@@ -71,12 +70,7 @@ def redis_client() -> Redis:
     """Return this process's Redis client; it fails fast, because Redis only wakes people up."""
     url = get_settings().redis_url
     if url not in _redis:
-        _redis[url] = Redis.from_url(
-            url,
-            socket_connect_timeout=0.5,
-            socket_timeout=2,
-            retry=Retry(NoBackoff(), 1),
-        )
+        _redis[url] = Redis(connection_pool=shared_pool(url))
     return _redis[url]
 
 
@@ -86,6 +80,7 @@ def configure_extensions(app: Flask) -> None:
     with app.app_context():
         ping_after_idling(db.engine)
     migrate.init_app(app, db, directory=str(get_settings().migrations_dir), compare_type=True)
+    app.config["RATELIMIT_STORAGE_OPTIONS"] = {"connection_pool": redis_client().connection_pool}
     limiter.init_app(app)
     # Limits stand on single views, which check them; a look at every request would find nothing.
     app.before_request_funcs[None].remove(limiter._check_request_limit)

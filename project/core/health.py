@@ -13,7 +13,6 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 from marshmallow import Schema, fields
 from redis import RedisError
-from rq import Worker
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,6 +20,7 @@ from project.config import get_settings
 from project.core import clock
 from project.core.api import Blueprint, rest_api
 from project.core.auth import public
+from project.core.queues import count_live_workers
 from project.core.transaction import own_transactions, transaction
 from project.extensions import db, redis_client
 
@@ -188,7 +188,7 @@ def head_revision() -> str | None:
 def _workers() -> Part:
     wanted = get_settings().workers
     try:
-        alive = len(Worker.all(connection=redis_client()))
+        alive = count_live_workers()
     except RedisError as error:
         return {"status": "unknown", "expected": wanted, "error": type(error).__name__}
     return {"status": "ok" if alive >= wanted else "degraded", "alive": alive, "expected": wanted}

@@ -204,11 +204,19 @@ class _Run(Generic[Item, Answer]):
 
 @contextmanager
 def place(wakeup: Wakeup) -> Iterator[Callable[[int], None] | None]:
-    """Hold a place for this kind of work; give what keeps it, or None if all are taken."""
+    """Hold a place for this kind of work; give what keeps it, or None if all are taken.
+
+    Without Redis nobody counts the places, and the work goes on: claims in Postgres divide it.
+    """
     redis = redis_client()
     places = max(1, get_settings().workers // 2)
-    keys = (f"place:{wakeup.name}:{number}" for number in range(places))
-    key = next((key for key in keys if redis.set(key, 1, nx=True, ex=SLOT_SECONDS)), None)
+    keys = [f"place:{wakeup.name}:{number}" for number in range(places)]
+    try:
+        key = next((key for key in keys if redis.set(key, 1, nx=True, ex=SLOT_SECONDS)), None)
+    except RedisError:
+        log.warning("pump.places_not_counted", kind=wakeup.name)
+        yield lambda _count: None
+        return
     if key is None:
         yield None
         return

@@ -8,6 +8,7 @@ from enum import StrEnum
 import structlog
 from redis import RedisError
 from rq import Queue
+from rq.worker_registration import REDIS_WORKER_KEYS
 
 from project.config import get_settings
 from project.core.transaction import after_commit
@@ -20,8 +21,9 @@ RESULT_TTL_SECONDS = 60
 FAILURE_TTL_SECONDS = 7 * 86_400
 QUEUED_MARK_SECONDS = 30
 SOON_SECONDS = 0.5
+AGAIN_SECONDS = 1.0
 
-_soon: set[str] = set()
+_soon: set[tuple[str, bool]] = set()
 _soon_lock = threading.Lock()
 
 
@@ -59,11 +61,24 @@ def rq_queue(name: str) -> Queue:
     return Queue(name, connection=redis_client(), default_timeout=JOB_TIMEOUT_SECONDS)
 
 
+def count_live_workers() -> int:
+    """Count the workers that are enrolled and have shown in time that they live.
+
+    Raises RedisError. rq's `Worker.all` would change the timeouts of the client it is given.
+    """
+    enrolled = redis_client().smembers(REDIS_WORKER_KEYS)
+    with redis_client().pipeline(transaction=False) as pipeline:
+        for key in enrolled:
+            pipeline.exists(key)
+        return sum(pipeline.execute()) if enrolled else 0
+
+
 def wake(work: Wakeup) -> None:
     """See to it that a worker looks for due work of this kind after the present commit.
 
-    Wake-ups of one kind that wait in the queue together are one job. Redis may be away: the row
-    is what counts, and the sweep in `schedule.py` finds it within a minute.
+    Wake-ups of one kind that wait in the queue together are one job. Redis may be away: this
+    process tries again each second until it is back, and should it end before, the sweep in
+    `schedule.py` finds the row, which is what counts.
     """
     after_commit(lambda: _enqueue(work))
 
@@ -74,24 +89,29 @@ def wake_soon(work: Wakeup) -> None:
     For what comes thousands of times a second; call it after the commit. If this process ends
     before the moment, the sweep in `schedule.py` stands in.
     """
+    _enqueue_later(work, SOON_SECONDS, again=False)
+
+
+def _enqueue_later(work: Wakeup, seconds: float, *, again: bool) -> None:
     with _soon_lock:
-        if work.name in _soon:
+        if (work.name, again) in _soon:
             return
-        _soon.add(work.name)
-    timer = threading.Timer(SOON_SECONDS, _enqueue_soon, (work,))
+        _soon.add((work.name, again))
+    timer = threading.Timer(seconds, _enqueue_soon, (work, again))
     timer.daemon = True
     timer.start()
 
 
-def _enqueue_soon(work: Wakeup) -> None:
+def _enqueue_soon(work: Wakeup, again: bool) -> None:
     with _soon_lock:
-        _soon.discard(work.name)
-    _enqueue(work)
+        _soon.discard((work.name, again))
+    _enqueue(work, again=again)
 
 
-def _enqueue(work: Wakeup) -> None:
+def _enqueue(work: Wakeup, *, again: bool = False) -> None:
+    """Queue the wake-up unless one waits. The second time it is not known whether one does."""
     try:
-        if redis_client().set(_mark(work), 1, nx=True, ex=QUEUED_MARK_SECONDS):
+        if redis_client().set(_mark(work), 1, nx=not again, ex=QUEUED_MARK_SECONDS):
             rq_queue(work.queue).enqueue(
                 work.job,
                 job_timeout=work.timeout_seconds(),
@@ -99,12 +119,17 @@ def _enqueue(work: Wakeup) -> None:
                 failure_ttl=FAILURE_TTL_SECONDS,
             )
     except RedisError as error:
-        log.warning("wakeup.lost", kind=work.name, error=type(error).__name__)
+        if not again:
+            log.warning("wakeup.put_off", kind=work.name, error=type(error).__name__)
+        _enqueue_later(work, AGAIN_SECONDS, again=True)
 
 
 def wakeup_taken(work: Wakeup) -> None:
     """Say that the queued wake-up has begun, so that the next one is queued anew."""
-    redis_client().delete(_mark(work))
+    try:
+        redis_client().delete(_mark(work))
+    except RedisError as error:
+        log.warning("wakeup.mark_kept", kind=work.name, error=type(error).__name__)
 
 
 def _mark(work: Wakeup) -> str:

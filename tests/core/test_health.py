@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis
 from sqlalchemy import text
 
+from project.config import get_settings
 from project.core.health import ServiceProbe, due_probes, head_revision
 from project.core.worker import AppWorker
 from project.extensions import db, redis_client
@@ -27,12 +29,14 @@ def health(client: FlaskClient, path: str = "/api/health") -> tuple[int, dict[st
 @pytest.fixture
 def two_workers(app: Flask) -> Iterator[None]:
     """As many workers as the settings of the tests ask for, enrolled."""
-    workers = [AppWorker(["high"], connection=redis_client(), worker_ttl=45) for _ in range(2)]
+    own_client = Redis.from_url(get_settings().redis_url)
+    workers = [AppWorker(["high"], connection=own_client, worker_ttl=45) for _ in range(2)]
     for worker in workers:
         worker.register_birth()
     yield
     for worker in workers:
         worker.register_death()
+    own_client.close()
 
 
 @pytest.fixture

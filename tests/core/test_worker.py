@@ -5,13 +5,12 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
-from rq import Worker
 from rq.job import Job
 from sqlalchemy import insert, select
 
 from project.core import clock
 from project.core.models import IdempotencyKey
-from project.core.queues import QueueName, rq_queue, wake
+from project.core.queues import QueueName, count_live_workers, rq_queue, wake
 from project.core.transaction import transaction
 from project.extensions import db, redis_client
 from project.mobile.models import Purchase
@@ -37,7 +36,7 @@ def is_forgotten() -> bool:
 
 
 def enrolled() -> int:
-    return len(Worker.all(connection=redis_client()))
+    return count_live_workers()
 
 
 @pytest.mark.usefixtures("app")
