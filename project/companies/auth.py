@@ -9,8 +9,16 @@ from flask import g
 
 from project.companies.models import Company
 from project.companies.service import authenticate_company
-from project.core.auth import Credential, Scope, authenticate_operator, bearer_token, requires
+from project.core.auth import (
+    Credential,
+    Scope,
+    act_as,
+    authenticate_operator,
+    bearer_token,
+    requires,
+)
 from project.core.errors import Forbidden
+from project.core.secrets import token_hash
 from project.core.transaction import transaction
 
 TOKEN_PREFIX = "co_"
@@ -41,6 +49,7 @@ def company(view: View) -> View:
         token = bearer_token()
         with transaction():
             g.company = authenticate_company(token)
+        act_as("company", g.company.id)
         return view(*args, **kwargs)
 
     return requires(Credential.COMPANY)(guarded)  # type: ignore[return-value]
@@ -55,10 +64,13 @@ def company_or_operator(scope: Scope) -> Callable[[View], View]:
             token = bearer_token()
             with transaction():
                 if token.startswith(TOKEN_PREFIX):
-                    g.caller = Caller(authenticate_company(token))
+                    company = authenticate_company(token)
+                    g.caller = Caller(company)
+                    act_as("company", company.id)
                 else:
                     authenticate_operator(token, scope)
                     g.caller = Caller(None)
+                    act_as("operator", token_hash(token).hex())
             return view(*args, **kwargs)
 
         return requires(Credential.COMPANY_OR_OPERATOR)(guarded)  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from project.billing.subscriptions import service as subscriptions
 from project.companies.models import Company, CompanyState, status_of
 from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
-from project.core.errors import Conflict, PaymentRequired
+from project.core.errors import ChargeRefused, Conflict
 from project.core.transaction import transaction
 
 
@@ -52,14 +52,14 @@ def cancel(company_id: int) -> dict[str, Any]:
 
 
 def pay(company_id: int, *, by_operator: bool) -> tuple[dict[str, Any], int]:
-    """Charge what is owed now; (answer, status). Raises NotFound, Conflict, PaymentRequired."""
+    """Charge what is owed now; (answer, status). Raises NotFound, Conflict, ChargeRefused."""
     trigger = Trigger.RETRY_ADMIN if by_operator else Trigger.RETRY_CUSTOMER
     with transaction():
         company = existing_company(company_id)
         attempt = payments.begin_retry(customers.existing_customer(company.customer_id), trigger)
     payment = payments.draw_now(attempt)
     if payment.state == PaymentState.CANCELED:
-        raise PaymentRequired(
+        raise ChargeRefused(
             f"The provider refused: {payment.reason}.", {"payment": [payment.reason]}
         )
     status = 200 if payment.state == PaymentState.SUCCEEDED else 202

@@ -31,7 +31,7 @@ from project.core.auth import Credential, Scope, bearer_token, operator, public,
 from project.core.errors import BadRequest, NotFound
 from project.core.express import Call
 from project.core.http_client import check_endpoint
-from project.core.idempotency import idempotent
+from project.core.idempotency import idempotent, idempotent_by
 from project.core.input import PageSchema, read_body
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
@@ -61,7 +61,7 @@ def _account() -> str:
 @blueprint.post("/register")
 @public
 @limiter.limit(lambda: get_settings().register_rate_limit)
-@idempotent
+@idempotent_by()
 @blueprint.arguments(CompanyRegisterSchema)
 @blueprint.response(201, LoggedInSchema)
 @blueprint.alt_response(409, description="The email is registered already.")

@@ -54,13 +54,20 @@ def operator(scope: Scope) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
+            token = bearer_token()
             with transaction():
-                g.principal = authenticate_operator(bearer_token(), scope)
+                g.principal = authenticate_operator(token, scope)
+            act_as("operator", token_hash(token).hex())
             return view(*args, **kwargs)
 
         return requires(Credential.OPERATOR)(guarded)  # type: ignore[return-value]
 
     return decorate
+
+
+def act_as(kind: str, key: object) -> None:
+    """Note whose request this is: what is kept for one is nobody else's."""
+    g.acting = f"{kind} {key}"
 
 
 def requires(credential: Credential) -> Callable[[View], View]:

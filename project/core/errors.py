@@ -31,10 +31,14 @@ UNUSABLE_VALUE = (psycopg.DataError, ProgramLimitExceeded, UnicodeEncodeError)
 
 
 class AppError(Exception):
-    """An expected error; the subclass states its status, the instance what was wrong."""
+    """An expected error; the subclass states its status, the instance what was wrong.
+
+    `is_outcome`: it is what the request came to, and stays it when the request is sent again.
+    """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     title = "Internal error"
+    is_outcome = False
 
     def __init__(
         self,
@@ -68,6 +72,12 @@ class PaymentRequired(AppError):
 
     status = HTTPStatus.PAYMENT_REQUIRED
     title = "Refused"
+
+
+class ChargeRefused(PaymentRequired):
+    """A charge was made and refused; another one is for the customer to ask for."""
+
+    is_outcome = True
 
 
 class Forbidden(AppError):

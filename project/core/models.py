@@ -37,7 +37,10 @@ class ClockOffset(Model):
 
 
 class IdempotencyKey(Model):
-    """The answer to a POST that carried an Idempotency-Key, encrypted, kept for 24 hours."""
+    """The answer to a POST that carried an Idempotency-Key, encrypted, kept for 24 hours.
+
+    Until there is one, `claimed_until` says how long the request may still be at work.
+    """
 
     __tablename__ = "idempotency_keys"
 
@@ -46,6 +49,7 @@ class IdempotencyKey(Model):
     request_hash: Mapped[bytes] = mapped_column(LargeBinary)
     status: Mapped[int | None]
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)
+    claimed_until: Mapped[datetime | None] = mapped_column(Timestamp)
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=DATABASE_NOW, index=True)
 
 

@@ -42,6 +42,11 @@ def transaction(*, read_only: bool = False) -> Iterator[Session]:
         hook()
 
 
+def is_open() -> bool:
+    """Tell whether a transaction is under way here."""
+    return _HOOKS in db.session().info
+
+
 def after_commit(hook: Callable[[], object]) -> None:
     """Run the hook after the commit of the present transaction, or at once if there is none."""
     hooks = db.session().info.get(_HOOKS)

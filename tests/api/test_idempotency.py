@@ -1,18 +1,25 @@
 """Idempotency-Key: the same request again gets the first answer, for 24 hours."""
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select, text
+from werkzeug.test import TestResponse
 
+from project.core import idempotency
 from project.core.idempotency import forget_old_keys
 from project.core.models import IdempotencyKey
 from project.extensions import db
+from project.mobile.apps import service as apps
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
+from tests.conftest import ChangeSettings
 from tests.factories import Factory, MadeApp
 from tests.time_machine import Clock
 
@@ -61,7 +68,7 @@ def test_a_purchase_with_one_key_asks_the_store_once(
     assert simulator.control("GET", "/stores")["app-store"]["requests"] == 1
 
 
-def test_a_refusal_is_no_answer_to_keep(
+def test_a_store_that_refuses_draws_nothing_and_is_asked_again(
     client: FlaskClient, factory: Factory, simulator: SimulatorClient
 ) -> None:
     receipt = factory.receipt("2")
@@ -236,3 +243,136 @@ def test_kept_answers_hold_no_secret_in_clear(operator: FlaskClient) -> None:
     secret = answer.get_json()["data"]["callback_secret"]
     kept = db.session.execute(text("SELECT answer FROM idempotency_keys")).scalar_one()
     assert secret.encode() not in bytes(kept)
+
+
+def test_devices_that_prove_themselves_in_the_body_have_keys_of_their_own(
+    client: FlaskClient, factory: Factory
+) -> None:
+    app = factory.app()
+    answers = [
+        client.post(
+            "/api/purchase",
+            json={"client-token": factory.device(app).token, "receipt": factory.receipt()},
+            headers=KEY,
+        )
+        for _ in range(3)
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert not any("Idempotency-Replayed" in answer.headers for answer in answers)
+
+
+def test_a_device_has_one_key_however_it_sends_its_token(
+    client: FlaskClient, factory: Factory
+) -> None:
+    token, receipt = factory.device().token, factory.receipt()
+    body = {"receipt": receipt, "client-token": token}
+
+    first = client.post("/api/purchase", json=body, headers=KEY)
+    other = {"receipt": factory.receipt()}
+    by_header = client.post("/api/purchase", json=other, headers={**KEY, "X-Client-Token": token})
+
+    assert first.status_code == 200
+    assert_problem(by_header, 409)
+
+
+def test_people_who_register_have_keys_of_their_own(client: FlaskClient, factory: Factory) -> None:
+    body = phone(factory.app())
+    senders = [("192.0.2.1", "a"), ("192.0.2.1", "b"), ("192.0.2.2", "a"), ("192.0.2.2", "c")]
+    tokens = []
+    for address, uid in senders:
+        answer = client.post(
+            "/api/devices/register",
+            json=body | {"uid": uid},
+            headers=KEY,
+            environ_base={"REMOTE_ADDR": address},
+        )
+        assert answer.status_code == 200
+        tokens.append(answer.get_json()["client-token"])
+
+    assert len(set(tokens)) == len(senders)
+
+
+def test_a_request_that_failed_leaves_its_key_free(
+    operator: FlaskClient, change_settings: ChangeSettings
+) -> None:
+    change_settings(callback_allowed_networks=())
+    assert_problem(operator.post("/api/apps", json=WEATHER, headers=KEY), 400, "endpoint")
+    change_settings(callback_allowed_networks=(ip_network("127.0.0.0/8"),))
+
+    mended = {**WEATHER, "name": "Mended"}
+
+    assert operator.post("/api/apps", json=mended, headers=KEY).status_code == 201
+
+
+def slow_stores(simulator: SimulatorClient, seconds: float) -> None:
+    simulator.add_fault("/app-store/*", delay_seconds=seconds)
+
+
+def at_once(app: Flask, times: int, call: Callable[[FlaskClient], TestResponse]) -> list[Any]:
+    together = threading.Barrier(times)
+
+    def run(_number: int) -> TestResponse:
+        client = app.test_client()
+        together.wait()
+        return call(client)
+
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(run, range(times)))
+
+
+def test_a_purchase_sent_several_times_at_once_asks_the_store_once(
+    app: Flask, factory: Factory, simulator: SimulatorClient
+) -> None:
+    body = {"client-token": factory.device().token, "receipt": factory.receipt()}
+    slow_stores(simulator, 0.3)
+
+    answers = at_once(app, 5, lambda one: one.post("/api/purchase", json=body, headers=KEY))
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert sum("Idempotency-Replayed" in answer.headers for answer in answers) == 4
+    assert simulator.control("GET", "/stores")["app-store"]["requests"] == 1
+
+
+def test_who_waited_long_enough_is_asked_to_come_back_for_the_first_answer(
+    app: Flask,
+    client: FlaskClient,
+    factory: Factory,
+    simulator: SimulatorClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.2)
+    body = {"client-token": factory.device().token, "receipt": factory.receipt()}
+    slow_stores(simulator, 2)
+
+    answers = at_once(app, 2, lambda one: one.post("/api/purchase", json=body, headers=KEY))
+
+    early = min(answers, key=lambda answer: answer.status_code)
+    late = max(answers, key=lambda answer: answer.status_code)
+    assert early.status_code == 200
+    assert_problem(late, 409)
+    assert "still at work" in late.get_json()["detail"]
+    assert int(late.headers["Retry-After"]) > 0
+    again = client.post("/api/purchase", json=body, headers=KEY)
+    assert again.get_json() == early.get_json()
+
+
+def test_a_request_that_was_cut_short_holds_its_key_for_a_while_only(
+    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.2)
+
+    def die(*_arguments: Any, **_named: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(apps, "create_app", die)
+        with pytest.raises(SystemExit):
+            operator.post("/api/apps", json=WEATHER, headers=KEY)
+    assert_problem(operator.post("/api/apps", json=WEATHER, headers=KEY), 409)
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE idempotency_keys SET claimed_until = now() - interval '1 second'")
+        )
+
+    assert operator.post("/api/apps", json=WEATHER, headers=KEY).status_code == 201

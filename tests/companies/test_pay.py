@@ -121,3 +121,18 @@ def test_one_key_pays_once(past_due: Shop) -> None:
     assert len(past_due.get(f"/{past_due.id}/payments")["data"]) == 2
     other = past_due.call("POST", "/packages/pay", json={"company_id": past_due.id}, headers=key)
     assert_problem(other, 409)
+
+
+def test_a_refused_charge_is_answered_again_under_its_key_and_drawn_once(past_due: Shop) -> None:
+    past_due.card("canceled", then="succeeded")
+    key = {"Idempotency-Key": "pay-2"}
+
+    first = past_due.pay(headers=key)
+    past_due.log_in()
+    again = past_due.pay(headers=key)
+
+    assert_problem(first, 402, "payment")
+    assert_problem(again, 402, "payment")
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(past_due.get(f"/{past_due.id}/payments")["data"]) == 2
+    assert past_due.pay(headers={"Idempotency-Key": "pay-3"}).status_code == 200

@@ -1,8 +1,11 @@
 """A shop registers: once per email, with a password that is worth something."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
@@ -204,3 +207,19 @@ def test_registrations_are_limited_per_address(
     assert int(answer.headers["Retry-After"]) > 0
     elsewhere = {"REMOTE_ADDR": "203.0.113.7"}
     assert client.post(PATH, json=registration(3), environ_base=elsewhere).status_code == 201
+
+
+def test_a_registration_sent_several_times_at_once_is_one(app: Flask) -> None:
+    together = threading.Barrier(6)
+
+    def register(_number: int) -> Any:
+        together.wait()
+        headers = {"Idempotency-Key": "registration-2"}
+        return app.test_client().post(PATH, json=registration(), headers=headers)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(register, range(6)))
+
+    assert [answer.status_code for answer in answers] == [201] * 6
+    assert len({answer.get_json()["token"] for answer in answers}) == 1
+    assert count_companies() == 1

@@ -19,7 +19,7 @@ from project.billing.payments.schemas import (
 from project.billing.states import PaymentState
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator, public
-from project.core.errors import PaymentRequired
+from project.core.errors import ChargeRefused
 from project.core.idempotency import idempotent
 from project.core.input import read_body
 from project.core.network_guard import check_url
@@ -57,7 +57,7 @@ def begin_purchase(body: dict[str, Any]) -> dict[str, Any]:
         attempt = service.begin_purchase(customer, body["package_id"], body["return_url"])
     payment = service.draw_now(attempt)
     if payment.state == PaymentState.CANCELED:
-        raise PaymentRequired(
+        raise ChargeRefused(
             f"The provider did not take the payment {payment.id}: {payment.reason}.",
             {"payment_id": [str(payment.id)]},
         )

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from flask import g, request
 
-from project.core.auth import Credential, requires
+from project.core.auth import Credential, act_as, requires
 from project.core.errors import Unauthorized
 from project.core.input import read_body
 from project.core.transaction import transaction
@@ -37,7 +37,8 @@ def known_device(view: View) -> View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         with transaction(read_only=True):
-            authenticate_device(g.client_token)
+            device = authenticate_device(g.client_token)
+        act_as("device", device.id)
         return view(*args, **kwargs)
 
     return guarded  # type: ignore[return-value]

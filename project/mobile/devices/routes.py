@@ -5,7 +5,7 @@ from typing import Any
 from project.config import get_settings
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator, public
-from project.core.idempotency import idempotent
+from project.core.idempotency import idempotent_by
 from project.core.pages import data_schema, list_schema, page_of
 from project.extensions import limiter
 from project.mobile.devices import service
@@ -23,7 +23,7 @@ blueprint = Blueprint("devices", __name__, url_prefix="/api/devices", descriptio
 @blueprint.post("/register")
 @public
 @limiter.limit(lambda: get_settings().register_rate_limit)
-@idempotent
+@idempotent_by("appId", "app_id", "uid")
 @blueprint.arguments(DeviceRegisterSchema)
 @blueprint.response(200, DeviceRegisteredSchema)
 @blueprint.alt_response(404, description="There is no such app.")
