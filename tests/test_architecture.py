@@ -43,7 +43,8 @@ MADE_BY_TOOLS = {
     "htmlcov",
     "var",
 }
-NOT_DOMAINS = {"core", "cli", "config", "extensions", "schedule", "__init__"}
+KERNEL = ("project.core", "project.extensions", "project.redis_pool", "project.config")
+NOT_DOMAINS = {"core", "cli", "config", "extensions", "redis_pool", "schedule", "__init__"}
 
 PUBLIC = {
     "api-docs.openapi_json",
@@ -186,7 +187,7 @@ class TestImports:
         wrong = [
             (module.name, imported)
             for module in MODULES
-            if module.name.startswith(("project.core", "project.extensions", "project.config"))
+            if module.name.startswith(KERNEL)
             for imported in module.imports()
             if module_of(imported)[0]
         ]
