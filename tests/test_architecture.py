@@ -388,6 +388,7 @@ STORED_IN: dict[str, list[str]] = {
     "project.mobile.models.DeviceOs": ["devices.os", "purchases.os", "purchase_daily.os"],
     "project.billing.states.ChargeTime": ["packages.charged"],
     "project.weather.states.Language": ["subscribers.language"],
+    "project.weather.states.EndReason": ["subscribers.end_reason"],
     "project.weather.states.MessageEventKind": ["message_events.kind"],
     "project.weather.states.MessageState": ["messages.state"],
     "project.weather.states.Plan": ["subscribers.plan"],

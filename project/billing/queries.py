@@ -1,6 +1,6 @@
 """What there is to know about billing; nothing here writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -85,6 +85,19 @@ def is_paid(customer_id: Any, now: datetime) -> ColumnElement[bool]:
         subscriptions.c.current_period_start <= now,
         subscriptions.c.ended_at > now,
     )
+
+
+def paid_ends(customer_ids: Collection[int]) -> dict[int, datetime]:
+    """Return by customer when what it has paid for ends, or ended; also of what has expired since.
+
+    A period that was never paid for ends where the first one would have begun.
+    """
+    rows = db.session.execute(
+        select(subscriptions.c.customer_id, func.max(subscriptions.c.ended_at).label("ended_at"))
+        .where(subscriptions.c.customer_id.in_(customer_ids))
+        .group_by(subscriptions.c.customer_id)
+    )
+    return {row.customer_id: row.ended_at for row in rows}
 
 
 def oldest_inquiry_due_at() -> datetime | None:

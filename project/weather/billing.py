@@ -5,17 +5,18 @@ statement. A worker then brings billing into agreement, many subscribers at a ti
 asked after that commit, as for any other charge.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Row, Table, select, update
 
+from project.billing import queries as billing
 from project.billing.customers import service as customers
 from project.billing.packages import service as packages
 from project.billing.payments.service import wake_prompt_charges
 from project.billing.signals import SubscriptionChange, subscription_changed
-from project.billing.states import AtRetryEnd, ChargeTime
+from project.billing.states import AtRetryEnd, ChargeTime, SubscriptionState
 from project.billing.subscriptions import service as subscriptions
 from project.billing.subscriptions.service import Prepaid
 from project.config import get_settings
@@ -26,7 +27,7 @@ from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather import local_time
 from project.weather.models import Subscriber
-from project.weather.states import Plan, SubscriberState
+from project.weather.states import EndReason, Plan, SubscriberState
 
 BILLING_DUE = Wakeup(
     "forecast_billing", QueueName.DEFAULT, "project.weather.messages.jobs.follow_plans"
@@ -104,7 +105,6 @@ def _due_subscribers(now: datetime) -> Sequence[Row[*tuple[Any, ...]]]:
             columns.state,
             columns.zone,
             columns.billing_due_at,
-            columns.paid_until,
         )
         .where(columns.billing_due_at <= now)
         .order_by(columns.billing_due_at)
@@ -128,21 +128,25 @@ def _followed(rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
 
 def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
     package_ids = plan_packages()
+    customer_ids = [row.customer_id for row in active]
     begins = {zone: local_time.paid_from(zone, now) for zone in {row.zone for row in active}}
+    ends = billing.paid_ends(customer_ids)
     subscriptions.subscribe(
         [
             # Not before the end of what was paid: when a clock changes, that lies after three.
             Prepaid(
                 row.customer_id,
                 package_ids[row.plan],
-                max(begins[row.zone], row.paid_until or begins[row.zone]),
+                max(begins[row.zone], ends.get(row.customer_id, begins[row.zone])),
             )
             for row in active
         ]
     )
-    # Whoever came back within a period that is paid hears of no renewal before its end.
-    paid = [row for row in active if row.paid_until is not None and row.paid_until > now]
-    _plan_messages([(row.id, row.zone, row.paid_until) for row in paid], now)
+    # Whoever came back within a period that is paid hears of no renewal before its end. Billing
+    # knows of it, though the row may be a new one; it is asked again now that it is locked.
+    ends = billing.paid_ends(customer_ids)
+    paid = [row for row in active if ends[row.customer_id] > now]
+    _plan_messages([(row.id, row.zone, ends[row.customer_id]) for row in paid], now)
     wake_prompt_charges()
 
 
@@ -196,7 +200,7 @@ def _plan_messages(rows: Sequence[tuple[int, str, datetime]], now: datetime) -> 
 @subscription_changed.connect
 def hear_of_subscriptions(_sender: Any, happened: Sequence[SubscriptionChange]) -> None:
     """Plan a message where a period was paid, and cancel whom the carrier refused for good."""
-    renewed = {one.customer_id: one.ended_at for one in happened if one.type == "renewed"}
+    renewed = {one.customer_id: one for one in happened if one.type == "renewed"}
     ended = {one.customer_id for one in happened if one.type in ENDED}
     now = clock.now()
     if renewed:
@@ -205,22 +209,49 @@ def hear_of_subscriptions(_sender: Any, happened: Sequence[SubscriptionChange]) 
         _hear_of_ends(ended, now)
 
 
-def _hear_of_renewals(ends: Mapping[int, datetime], now: datetime) -> None:
+def _hear_of_renewals(renewed: Mapping[int, SubscriptionChange], now: datetime) -> None:
+    columns = subscribers.c
     rows = db.session.execute(
         select(
-            subscribers.c.id, subscribers.c.zone, subscribers.c.customer_id, subscribers.c.state
-        ).where(subscribers.c.customer_id.in_(list(ends)))
+            columns.id, columns.zone, columns.customer_id, columns.state, columns.end_reason
+        ).where(columns.customer_id.in_(list(renewed)))
     ).all()
-    active = [row for row in rows if row.state == SubscriberState.ACTIVE]
-    _plan_messages([(row.id, row.zone, ends[row.customer_id]) for row in active], now)
-    for row in rows:
-        if row.state != SubscriberState.ACTIVE:
-            # Who left while the charge was under way may come back within what it paid for.
-            db.session.execute(
-                update(subscribers)
-                .where(subscribers.c.id == row.id)
-                .values(paid_until=ends[row.customer_id])
+    _revive([row.id for row in rows if _is_to_be_revived(row)], now)
+    served = [row for row in rows if _is_served(row)]
+    _plan_messages([(row.id, row.zone, renewed[row.customer_id].ended_at) for row in served], now)
+    _let_go(renewed, {row.customer_id for row in served})
+
+
+def _is_served(row: Row[*tuple[Any, ...]]) -> bool:
+    return bool(row.state == SubscriberState.ACTIVE or _is_to_be_revived(row))
+
+
+def _is_to_be_revived(row: Row[*tuple[Any, ...]]) -> bool:
+    """Tell whether only the money was missing, which came after all."""
+    return bool(row.state == SubscriberState.CANCELED and row.end_reason == EndReason.UNPAID)
+
+
+def _revive(subscriber_ids: Sequence[int], now: datetime) -> None:
+    if subscriber_ids:
+        db.session.execute(
+            update(subscribers)
+            .where(subscribers.c.id.in_(subscriber_ids))
+            .values(
+                state=str(SubscriberState.ACTIVE), canceled_at=None, end_reason=None, updated_at=now
             )
+        )
+
+
+def _let_go(renewed: Mapping[int, SubscriptionChange], served: Set[int]) -> None:
+    """Let the subscriptions of numbers that left not renew again, which a late yes has revived."""
+    going_on = {
+        customer_id
+        for customer_id, change in renewed.items()
+        if customer_id not in served and change.state == SubscriptionState.ACTIVE
+    }
+    numbers = customers.of_kind(CUSTOMER_KIND, going_on) if going_on else set()
+    if numbers:
+        subscriptions.cancel_all(sorted(numbers))
 
 
 def _hear_of_ends(customer_ids: set[int], now: datetime) -> None:
@@ -235,6 +266,7 @@ def _hear_of_ends(customer_ids: set[int], now: datetime) -> None:
         .values(
             state=str(SubscriberState.CANCELED),
             canceled_at=now,
+            end_reason=str(EndReason.UNPAID),
             updated_at=now,
             next_message_at=None,
         )

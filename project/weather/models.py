@@ -52,7 +52,8 @@ class Subscriber(Model):
 
     `distance_m` is the way to its forecast on the sphere, `zone` the time zone where it is.
     `billing_due_at` is set where billing has yet to follow what was changed here; `next_message_at`
-    where the next message is to be made, if it is before `paid_until`, which billing tells.
+    where the next message is to be made, if it is before `paid_until`, which is a copy of what
+    billing knows. `refused_messages` counts those in a row that a gateway refused for good.
     """
 
     __tablename__ = "subscribers"
@@ -73,6 +74,8 @@ class Subscriber(Model):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
     canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    end_reason: Mapped[str | None] = mapped_column(Text)
+    refused_messages: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     billing_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
     next_message_at: Mapped[datetime | None] = mapped_column(Timestamp)
     paid_until: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -83,6 +86,9 @@ class Subscriber(Model):
         CheckConstraint("language IN ('en', 'tr', 'ru')", name="language"),
         CheckConstraint("plan IN ('daily', 'weekly')", name="plan"),
         CheckConstraint("state IN ('active', 'canceled', 'stopped')", name="state"),
+        CheckConstraint(
+            "end_reason IN ('requested', 'unpaid', 'unreachable', 'stop')", name="end_reason"
+        ),
         Index("ix_subscribers_forecast", "forecast_gid"),
         Index(
             "ix_subscribers_billing_due",

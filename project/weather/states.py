@@ -11,6 +11,18 @@ class SubscriberState(StrEnum):
     STOPPED = "stopped"
 
 
+class EndReason(StrEnum):
+    """Why a subscriber is not active: what it or we asked for, or what kept us from going on.
+
+    `unpaid` is the one that money can undo; `unreachable` is what its gateway says of the number.
+    """
+
+    REQUESTED = "requested"
+    UNPAID = "unpaid"
+    UNREACHABLE = "unreachable"
+    STOP = "stop"
+
+
 class Plan(StrEnum):
     """How often a subscriber is billed; the message comes every day."""
 

@@ -1,6 +1,6 @@
 """Customers: one row per kind and reference, whoever names them first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Text, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
@@ -79,6 +79,12 @@ def _customer_ids(kind: str, references: Sequence[str]) -> dict[str, int]:
         )
     )
     return {row.reference: row.id for row in found}
+
+
+def of_kind(kind: str, customer_ids: Collection[int]) -> set[int]:
+    """Return those of the customers that are of this kind."""
+    found = select(Customer.id).where(Customer.id.in_(customer_ids), Customer.kind == kind)
+    return set(db.session.scalars(found))
 
 
 def existing_customer(customer_id: int | None) -> Customer:

@@ -10,7 +10,12 @@ from project.core.claims import RELEASED
 from project.extensions import db
 from project.weather.billing import wake_billing
 from project.weather.messages import queries
-from project.weather.states import MessageState, SubscriberState, subscriber_states_before
+from project.weather.states import (
+    EndReason,
+    MessageState,
+    SubscriberState,
+    subscriber_states_before,
+)
 
 # What the field understands as STOP, and its words in our other languages.
 WORDS = frozenset(
@@ -50,6 +55,7 @@ def hear_inbound(msisdn: str, text: str) -> bool:
         .values(
             state=str(SubscriberState.STOPPED),
             canceled_at=now,
+            end_reason=str(EndReason.STOP),
             updated_at=now,
             next_message_at=None,
             billing_due_at=now,

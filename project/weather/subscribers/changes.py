@@ -5,7 +5,7 @@ their numbers, so two that change the same ones wait for each other and never de
 function takes a number at most once and returns what became of each row, in the order given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -31,7 +31,7 @@ from project.weather import billing
 from project.weather.forecasts.nearest import Nearest
 from project.weather.models import SmsStop, Subscriber
 from project.weather.numbers import language_of
-from project.weather.states import Plan, SubscriberState, may_subscriber_move
+from project.weather.states import EndReason, Plan, SubscriberState, may_subscriber_move
 
 INSERTED = (
     "customer_id",
@@ -109,9 +109,10 @@ def add(additions: Sequence[Addition]) -> list[Outcome]:
 
 
 def cancel(numbers: Sequence[str]) -> list[Outcome]:
-    """Cancel subscribers; one that is not active stays as it is."""
+    """Cancel subscribers; one that is not active stays as it is, but money revives it no more."""
     known = _locked(numbers)
     leaving = [row for row in known.values() if row.state == SubscriberState.ACTIVE]
+    _leave_for_good(row for row in known.values() if row.end_reason == EndReason.UNPAID)
     if leaving:
         now = clock.now()
         db.session.execute(
@@ -120,6 +121,7 @@ def cancel(numbers: Sequence[str]) -> list[Outcome]:
             .values(
                 state=str(SubscriberState.CANCELED),
                 canceled_at=now,
+                end_reason=str(EndReason.REQUESTED),
                 updated_at=now,
                 next_message_at=None,
                 billing_due_at=now,
@@ -128,6 +130,16 @@ def cancel(numbers: Sequence[str]) -> list[Outcome]:
         billing.wake_billing()
     ids = {row.id for row in leaving}
     return [_canceled(known.get(number), ids) for number in numbers]
+
+
+def _leave_for_good(rows: Iterable[Row[*tuple[Any, ...]]]) -> None:
+    ids = [row.id for row in rows]
+    if ids:
+        db.session.execute(
+            update(subscribers)
+            .where(subscribers.c.id == func.any(bulk.integer_array(ids)))
+            .values(end_reason=str(EndReason.REQUESTED))
+        )
 
 
 def _canceled(row: Row[*tuple[Any, ...]] | None, leaving: set[int]) -> Outcome:
@@ -209,6 +221,8 @@ def _locked(numbers: Sequence[str]) -> dict[str, Row[*tuple[Any, ...]]]:
             columns.zone,
             columns.forecast_gid,
             columns.canceled_at,
+            columns.end_reason,
+            columns.refused_messages,
         )
         .where(columns.msisdn == func.any(bulk.text_array(numbers)))
         .order_by(columns.msisdn)
@@ -270,6 +284,10 @@ def _update(
         "plan": [str(one.plan) for _, one in changed],
         "state": [active if restart else row.state for row, _ in changed],
         "canceled_at": [None if restart else row.canceled_at for row, _ in changed],
+        "end_reason": [None if restart else row.end_reason for row, _ in changed],
+        "refused_messages": [
+            0 if restart and row.state != active else row.refused_messages for row, _ in changed
+        ],
         "updated_at": [now] * len(changed),
         **_places(placed),
     }

@@ -48,6 +48,8 @@ def shown(found: Sequence[Subscriber]) -> list[dict[str, Any]]:
             "last_message": messages.get(one.id),
             "created_at": one.created_at,
             "canceled_at": one.canceled_at,
+            "end_reason": one.end_reason,
+            "refused_messages": one.refused_messages,
         }
         for one in found
     ]

@@ -6,7 +6,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from project.core.input import Id, InputSchema, Moment, PageSchema
 from project.weather.input import Degrees, Msisdn
-from project.weather.states import Language, MessageState, Plan, SubscriberState
+from project.weather.states import EndReason, Language, MessageState, Plan, SubscriberState
 
 PLAN = validate.OneOf([str(plan) for plan in Plan])
 STATE = validate.OneOf([str(state) for state in SubscriberState])
@@ -47,6 +47,20 @@ class SubscriberSchema(Schema):
     last_message = fields.Nested(LastMessageSchema, required=True, allow_none=True)
     created_at = Moment(required=True)
     canceled_at = Moment(required=True, allow_none=True)
+    end_reason = fields.String(
+        required=True,
+        allow_none=True,
+        validate=validate.OneOf([str(reason) for reason in EndReason]),
+        metadata={
+            "description": "Why it is not active: `requested`, `unpaid` (it comes back by itself if"
+            " the money comes after all), `unreachable` (its gateway refused too many messages in"
+            " a row), or `stop`."
+        },
+    )
+    refused_messages = fields.Integer(
+        required=True,
+        metadata={"description": "How many messages in a row its gateway has refused for good."},
+    )
 
 
 class SubscriberQuerySchema(PageSchema):

@@ -30,6 +30,8 @@ def change_subscriber(msisdn: str, values: Mapping[str, Any]) -> Subscriber:
     known = existing_subscriber(msisdn)
     wanted = {"lat": known.lat, "lon": known.lon, "plan": known.plan, "state": known.state}
     wanted |= values
+    if known.state == SubscriberState.STOPPED != wanted["state"]:
+        raise _said_stop(msisdn)
     if wanted["state"] == SubscriberState.ACTIVE:
         _add(msisdn, wanted)
     else:
@@ -38,7 +40,7 @@ def change_subscriber(msisdn: str, values: Mapping[str, Any]) -> Subscriber:
 
 
 def _change_inactive(known: Subscriber, wanted: Mapping[str, Any]) -> None:
-    if known.state == SubscriberState.ACTIVE:
+    if wanted["state"] == SubscriberState.CANCELED:
         changes.cancel([known.msisdn])
     nearest = nearest_to(wanted["lat"], wanted["lon"])
     changes.relocate([changes.Relocation(known.msisdn, wanted["lat"], wanted["lon"], nearest)])
@@ -78,6 +80,10 @@ def _add(msisdn: str, values: Mapping[str, Any]) -> None:
     except ChangedMeanwhileError as error:
         raise Conflict(f"{msisdn} is being added already.") from error
     if outcome is Outcome.STOPPED:
-        raise Conflict(
-            f"{msisdn} said STOP and gets no messages any more.", {"msisdn": ["Said STOP."]}
-        )
+        raise _said_stop(msisdn)
+
+
+def _said_stop(msisdn: str) -> Conflict:
+    return Conflict(
+        f"{msisdn} said STOP and gets no messages any more.", {"msisdn": ["Said STOP."]}
+    )
