@@ -9,7 +9,7 @@ from datetime import datetime
 from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from croniter import croniter
 from dotenv import load_dotenv
@@ -24,6 +24,9 @@ EXPORT_SPOOL_SECONDS = 120
 DEVELOPMENT_SECRET = "development-only-secret-key-change-me"
 DEVELOPMENT_WEBHOOK_SECRET = "development-only-webhook-secret"
 MIN_SECRET_LENGTH = 24
+"""Of a secret that we make; one that others give us has the length that they chose, or 8."""
+MIN_GIVEN_SECRET_LENGTH = 8
+MAKE_ONE = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 QUEUE_NAME = r"^[a-z][a-z0-9_-]{0,49}$"
 ENVIRONMENTS = ["development", "testing", "production"]
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -35,6 +38,27 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 class ConfigurationError(Exception):
     """A setting that cannot be used; the message says which one, and what to do."""
+
+
+@dataclass(frozen=True)
+class SecretSetting:
+    """A setting that holds a secret, or several separated by commas."""
+
+    field: str
+    is_ours: bool = True
+    may_be_several: bool = False
+
+
+SECRET_SETTINGS = {
+    "SECRET_KEY": SecretSetting("secret_keys", may_be_several=True),
+    "API_KEY": SecretSetting("api_key"),
+    "WEBHOOK_SECRET_KEY": SecretSetting("webhook_secrets", may_be_several=True),
+    "SMS_CALLBACK_SECRET": SecretSetting("sms_callback_secret"),
+    "YOOKASSA_SECRET_KEY": SecretSetting("yookassa_secret_key", is_ours=False),
+    "BILLING_TOKEN": SecretSetting("billing_token", is_ours=False),
+    "FINANCE_SERVICE_TOKEN": SecretSetting("finance_service_token", is_ours=False),
+}
+"""Every one of them: none holds an empty, blank or short secret, in any environment."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +240,11 @@ def read_settings() -> Settings:
 def _parse(env: Env) -> Settings:
     port = env.int("SIMULATOR_PORT", 8900)
     simulator = env.str("SIMULATOR_URL", "") or f"http://127.0.0.1:{port}"
-    secret_keys: tuple[str, ...] = tuple(env.list("SECRET_KEY", [])) or (DEVELOPMENT_SECRET,)
+    secret_keys = _secrets(env, "SECRET_KEY") or (DEVELOPMENT_SECRET,)
     return Settings(
         app_env=env.str("APP_ENV", "development", validate=OneOf(ENVIRONMENTS)),
         secret_keys=secret_keys,
-        api_key=env.str("API_KEY", "") or None,
+        api_key=_secret(env, "API_KEY"),
         database_url=_database_url(env.str("DATABASE_URL", "")),
         redis_url=env.str("REDIS_URL", ""),
         test_clock=env.bool("TEST_CLOCK", False),
@@ -248,15 +272,15 @@ def _parse(env: Env) -> Settings:
         store_limit_retry_seconds=env.int("STORE_LIMIT_RETRY_SECONDS", 3600, validate=Range(1)),
         store_concurrency=env.int("STORE_CONCURRENCY", 64, validate=Range(1, 1000)),
         yookassa_url=env.str("YOOKASSA_URL", f"{simulator}/yookassa/v3"),
-        yookassa_shop_id=env.str("YOOKASSA_SHOP_ID", "development"),
-        yookassa_secret_key=env.str("YOOKASSA_SECRET_KEY", "development"),
+        yookassa_shop_id=env.str("YOOKASSA_SHOP_ID", "").strip() or "development",
+        yookassa_secret_key=_secret(env, "YOOKASSA_SECRET_KEY") or "development",
         provider_timeout_seconds=env.float("PROVIDER_TIMEOUT_SECONDS", 15, validate=SECONDS),
         provider_concurrency=env.int("PROVIDER_CONCURRENCY", 128, validate=Range(1, 1000)),
         payment_waiting_days=env.int("PAYMENT_WAITING_DAYS", 7, validate=Range(1, 365)),
         reconcile_window_seconds=env.int("RECONCILE_WINDOW_SECONDS", 3600, validate=Range(60)),
         bill_missed_periods=env.bool("BILL_MISSED_PERIODS", False),
         billing_url=env.str("BILLING_URL", f"{simulator}/carrier/billing"),
-        billing_token=env.str("BILLING_TOKEN", "development"),
+        billing_token=_secret(env, "BILLING_TOKEN") or "development",
         max_billing_try_limit=env.int("MAX_BILLING_TRY_LIMIT", 3, validate=Range(1, 100)),
         billing_try_pause_seconds=env.int(
             "BILLING_TRY_PAUSE_SECONDS", 60, validate=Range(1, DAY_SECONDS)
@@ -293,7 +317,7 @@ def _parse(env: Env) -> Settings:
             "SMS_CALLBACK_URL",
             f"http://127.0.0.1:{env.int('PORT', 8000)}/api/subscribers/callback/",
         ),
-        sms_callback_secret=env.str("SMS_CALLBACK_SECRET", "")
+        sms_callback_secret=_secret(env, "SMS_CALLBACK_SECRET")
         or _derived(secret_keys[0], "sms-callback"),
         self_callback=env.bool("SELF_CALLBACK", False),
         callback_retry_seconds=env.int("CALLBACK_RETRY_SECONDS", 3600, validate=Range(1)),
@@ -307,7 +331,7 @@ def _parse(env: Env) -> Settings:
         callback_secret_overlap_seconds=env.int(
             "CALLBACK_SECRET_OVERLAP_SECONDS", DAY_SECONDS, validate=Range(0)
         ),
-        webhook_secrets=tuple(env.list("WEBHOOK_SECRET_KEY", [])) or (DEVELOPMENT_WEBHOOK_SECRET,),
+        webhook_secrets=_secrets(env, "WEBHOOK_SECRET_KEY") or (DEVELOPMENT_WEBHOOK_SECRET,),
         webhook_allowed_networks=_networks(
             "WEBHOOK_ALLOWED_IPS", env.list("WEBHOOK_ALLOWED_IPS", [])
         ),
@@ -323,10 +347,45 @@ def _parse(env: Env) -> Settings:
         finance_service_timeout_seconds=env.float(
             "FINANCE_SERVICE_TIMEOUT", 60, validate=Range(0.05, 900)
         ),
-        finance_service_token=env.str("FINANCE_SERVICE_TOKEN", "") or None,
+        finance_service_token=_secret(env, "FINANCE_SERVICE_TOKEN"),
         export_max_attempts=env.int("EXPORT_MAX_ATTEMPTS", 5, validate=Range(1, 100)),
         export_retry_seconds=env.int("EXPORT_RETRY_SECONDS", 60, validate=Range(1)),
     )
+
+
+def _secret(env: Env, name: str) -> str | None:
+    return next(iter(_secrets(env, name)), None)
+
+
+def _secrets(env: Env, name: str) -> tuple[str, ...]:
+    """Return the secrets in a setting, none if it is empty. Raises ConfigurationError."""
+    written = env.str(name, "")
+    if not written:
+        return ()
+    setting = SECRET_SETTINGS[name]
+    items = written.split(",") if setting.may_be_several else [written]
+    secrets = tuple(item.strip() for item in items)
+    for number, secret in enumerate(secrets, 1):
+        _check_secret(name, setting, secret, f", secret {number} of {len(secrets)}")
+    return secrets
+
+
+def _check_secret(name: str, setting: SecretSetting, secret: str, which: str) -> None:
+    where = name + which if setting.may_be_several else name
+    if not secret:
+        mend = "Take the comma too many away" if setting.may_be_several else "Leave it out"
+        raise ConfigurationError(
+            f"{where} is blank: whoever knows that could pass for you. {mend}, or fill it in."
+        )
+    if not setting.is_ours and len(secret) < MIN_GIVEN_SECRET_LENGTH:
+        raise ConfigurationError(
+            f"{where} is shorter than {MIN_GIVEN_SECRET_LENGTH} characters. "
+            "Use the one that the other side has given you, whole."
+        )
+    if setting.is_ours and len(secret) < MIN_SECRET_LENGTH:
+        raise ConfigurationError(
+            f"{where} is shorter than {MIN_SECRET_LENGTH} characters. {MAKE_ONE}"
+        )
 
 
 def _networks(name: str, written: list[str]) -> tuple[Network, ...]:
@@ -346,7 +405,19 @@ def _gateways(written: list[str]) -> tuple[str, ...]:
     for url in gateways:
         if url.partition("://")[0] not in GATEWAY_SCHEMES or not urlsplit(url).hostname:
             raise ValueError(f"SMS_GATEWAYS must be URLs of {', '.join(GATEWAY_SCHEMES)}")
+        _check_gateway_credentials(url)
     return gateways
+
+
+def _check_gateway_credentials(url: str) -> None:
+    parts = urlsplit(url)
+    expected = "@" in parts.netloc or parts.scheme.startswith("twilio")
+    given = [unquote(part or "").strip() for part in (parts.username, parts.password)]
+    if expected and not all(given):
+        raise ConfigurationError(
+            f"SMS_GATEWAYS: {parts.scheme}://…@{parts.hostname} has no user or no secret. "
+            f"Write {parts.scheme}://USER:SECRET@{parts.hostname}."
+        )
 
 
 def _time_of_day(name: str, written: str) -> time_of_day:
@@ -402,11 +473,6 @@ def _check(settings: Settings) -> None:
         )
     if not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
         raise ConfigurationError("REDIS_URL must begin with redis://, rediss:// or unix://")
-    if any(len(key) < MIN_SECRET_LENGTH for key in settings.secret_keys):
-        raise ConfigurationError(
-            f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} characters. "
-            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
     if settings.click_dedup_days < settings.click_max_age_days:
         raise ConfigurationError(
             "CLICK_DEDUP_DAYS is shorter than CLICK_MAX_AGE_DAYS: a click that is sent again "
@@ -426,18 +492,13 @@ def _is_quiet(hours: tuple[time_of_day, time_of_day], at: time_of_day) -> bool:
 def _check_production(settings: Settings) -> None:
     if DEVELOPMENT_SECRET in settings.secret_keys:
         raise ConfigurationError(
-            "SECRET_KEY is not set. Production does not start with the development default. "
-            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            f"SECRET_KEY is not set. Production does not start with the development default. "
+            f"{MAKE_ONE}"
         )
     if DEVELOPMENT_WEBHOOK_SECRET in settings.webhook_secrets:
         raise ConfigurationError(
             "WEBHOOK_SECRET_KEY is not set. Whoever knows the development default could send "
-            "clicks. Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
-    if settings.api_key is not None and len(settings.api_key) < MIN_SECRET_LENGTH:
-        raise ConfigurationError(
-            f"API_KEY is shorter than {MIN_SECRET_LENGTH} characters. Use a longer one, or leave "
-            "it out and make keys with: flask api-key create NAME"
+            f"clicks. {MAKE_ONE}"
         )
     if settings.yookassa_secret_key == "development":
         raise ConfigurationError(

@@ -247,7 +247,7 @@ class TestMake:
 
 
 CONFIG_READS = re.compile(
-    r'(?:\benv\.\w+\(\s*|environ\.get\(|\b_cron\(env, )"([A-Z][A-Z0-9_]+)"',
+    r'(?:\benv\.\w+\(\s*|environ\.get\(|\b_(?:cron|secrets?)\(env, )"([A-Z][A-Z0-9_]+)"',
 )
 LAUNCHERS_READ = re.compile(
     r'(?:\.get\(|_number\(given, |environ\[)"([A-Z][A-Z0-9_]+)"|\$\{([A-Z][A-Z0-9_]+)[:}]'

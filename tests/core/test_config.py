@@ -1,13 +1,21 @@
 """Settings: read in one place, and each that cannot be used is named in one clear sentence."""
 
+import dataclasses
 import ipaddress
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from project import config
-from project.config import ConfigurationError, Settings, read_settings
+from project.config import (
+    MIN_GIVEN_SECRET_LENGTH,
+    SECRET_SETTINGS,
+    ConfigurationError,
+    Settings,
+    read_settings,
+)
 from tests.core.commands import run_flask
 
 LONG_SECRET = "a-secret-of-more-than-24-characters"
@@ -158,7 +166,100 @@ def test_the_callback_secret_is_derived_unless_given(monkeypatch: pytest.MonkeyP
     assert derived == read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_callback_secret
     assert derived != read(monkeypatch, SECRET_KEY=f"{LONG_SECRET}2").sms_callback_secret
     assert LONG_SECRET not in derived
-    assert read(monkeypatch, SMS_CALLBACK_SECRET="given").sms_callback_secret == "given"
+    given = read(monkeypatch, SMS_CALLBACK_SECRET=LONG_SECRET[::-1])
+    assert given.sms_callback_secret == LONG_SECRET[::-1]
+
+
+@pytest.fixture(params=["development", "testing", "production"])
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the environments, with every secret set as it should be."""
+    for name in SECRET_SETTINGS:
+        monkeypatch.setenv(name, f"{name}-{LONG_SECRET}")
+    monkeypatch.setenv("APP_ENV", request.param)
+    named: str = request.param
+    return named
+
+
+class TestSecrets:
+    """What holds for every setting that holds a secret, in every environment."""
+
+    def test_all_of_them_are_known(self) -> None:
+        looks_secret = re.compile(r"secret|token|password|credential|(^|_)keys?$")
+        fields = {field.name for field in dataclasses.fields(Settings)}
+        secret = {name for name in fields if looks_secret.search(name) and "seconds" not in name}
+
+        assert secret == {setting.field for setting in SECRET_SETTINGS.values()}
+
+    @pytest.mark.usefixtures("environment")
+    @pytest.mark.parametrize("name", sorted(SECRET_SETTINGS))
+    def test_what_stands_around_it_is_taken_off(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        setting = SECRET_SETTINGS[name]
+
+        found = getattr(read(monkeypatch, **{name: f" \t{LONG_SECRET}\n"}), setting.field)
+
+        assert found == ((LONG_SECRET,) if setting.may_be_several else LONG_SECRET)
+
+    @pytest.mark.usefixtures("environment")
+    @pytest.mark.parametrize("name", sorted(SECRET_SETTINGS))
+    @pytest.mark.parametrize("value", [" ", "\t\n", "x", "   short   ", "1234567"])
+    def test_none_is_blank_or_short(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        self.refused(monkeypatch, name, value)
+
+    @pytest.mark.usefixtures("environment")
+    @pytest.mark.parametrize(
+        "name", [name for name, setting in SECRET_SETTINGS.items() if setting.may_be_several]
+    )
+    @pytest.mark.parametrize(
+        "pattern", ["{},", ",{}", "{},,{}", "{}, ,{}", ",", "{},x", "{}, short"]
+    )
+    def test_no_item_of_a_list_is_empty_blank_or_short(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, pattern: str
+    ) -> None:
+        self.refused(monkeypatch, name, pattern.format(LONG_SECRET, LONG_SECRET))
+
+    @pytest.mark.parametrize("name", sorted(SECRET_SETTINGS))
+    def test_one_that_is_not_set_is_never_an_empty_one(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        field = SECRET_SETTINGS[name].field
+
+        unset, empty = (
+            getattr(read_settings(), field),
+            getattr(read(monkeypatch, **{name: ""}), field),
+        )
+
+        assert unset == empty
+        for secret in unset if isinstance(unset, tuple) else (unset,):
+            assert secret is None or len(secret) >= MIN_GIVEN_SECRET_LENGTH
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "twilio://api.twilio.com?from=1",
+            "twilio://AC1@api.twilio.com?from=1",
+            "twilio://AC1:@api.twilio.com?from=1",
+            "twilio://:token@api.twilio.com?from=1",
+            "twilio://AC1:%20@api.twilio.com?from=1",
+            "https://user:@gateway.example/send",
+            "https://good.example/send,https://:@gateway.example/send",
+        ],
+    )
+    def test_a_gateway_has_no_blank_credential(
+        self, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        self.refused(monkeypatch, "SMS_GATEWAYS", url)
+
+    def refused(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        with pytest.raises(ConfigurationError, match=name) as raised:
+            read(monkeypatch, **{name: value})
+        sentence = str(raised.value)
+        assert 20 < len(sentence) < 250
+        assert "\n" not in sentence
+        assert LONG_SECRET not in sentence
 
 
 class TestProduction:
