@@ -52,6 +52,16 @@ SETTINGS = {
     "log_checkpoints": "off",
     "lc_messages": "C",
 }
+# No value may get into the log: neither those of a slow or failed statement nor the details and
+# contexts of errors, which show rows, keys and lines of files.
+LOG_WITHOUT_VALUES = {
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+}
+# An error's own sentence may quote a value as well. The application tells of its errors itself.
+ROLE_SETTINGS = {"log_min_messages": "log"}
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ class Postgres:
             "unix_socket_directories": _list_item(str(self.home.data)) if on_socket else "",
             "unix_socket_permissions": "0700",
             **SETTINGS,
+            **LOG_WITHOUT_VALUES,
             **({} if self.durable else NOT_DURABLE),
         }
         lines = [f"{name} = {_setting(value)}" for name, value in settings.items()]
@@ -184,6 +195,10 @@ class Postgres:
             f"CREATE ROLE {ROLE}",
             f"ALTER ROLE {ROLE} LOGIN NOSUPERUSER NOCREATEROLE {createdb} "
             f"PASSWORD {_quoted(self.password)}",
+            *(
+                f"ALTER ROLE {ROLE} SET {name} = {_quoted(value)}"
+                for name, value in ROLE_SETTINGS.items()
+            ),
             f"ALTER ROLE {SUPERUSER} PASSWORD {_quoted(self.superuser_password)}",
             f"CREATE DATABASE {DATABASE} OWNER {ROLE}",
         )

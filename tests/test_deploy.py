@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ops.environment import SECRETS
+from ops.postgres import LOG_WITHOUT_VALUES, ROLE_SETTINGS
 from project.config import DEVELOPMENT_SECRET, MIN_SECRET_LENGTH
 from project.core.queues import QueueName
 
@@ -154,6 +155,11 @@ class TestContainers:
     def test_redis_keeps_what_it_is_told(self, services: dict[str, Any]) -> None:
         assert "--appendonly yes" in services["redis"]["command"]
         assert "--maxmemory-policy noeviction" in services["redis"]["command"]
+
+    def test_postgres_logs_as_little_as_the_embedded_one(self, services: dict[str, Any]) -> None:
+        for name, value in {**LOG_WITHOUT_VALUES, **ROLE_SETTINGS}.items():
+            assert f"-c {name}={value}" in services["postgres"]["command"]
+            assert name in read("docs/operations.md")
 
     def test_what_must_last_is_on_volumes(self, services: dict[str, Any]) -> None:
         declared = set(yaml.safe_load(read("docker-compose.yml"))["volumes"])

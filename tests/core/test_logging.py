@@ -3,16 +3,21 @@
 import io
 import json
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import structlog
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from project import config
 from project.core import logging as product_logging
+from project.extensions import db
 from tests.conftest import ChangeSettings
 
 Written = Callable[[], str]
@@ -97,6 +102,79 @@ def test_nor_in_a_stack_trace(written: Written, secret: str) -> None:
 
     assert secret not in written()
     assert "cannot read [hidden]" in written()
+
+
+REFUSED = {
+    "a duplicate": "INSERT INTO pg_temp.buyers VALUES (:email, :card), (:email, :card)",
+    "a rule": "INSERT INTO pg_temp.buyers VALUES (:email, '')",
+    "a cast": "SELECT CAST(:card AS integer)",
+    "a broken document": "SELECT CAST(:email AS jsonb)",
+}
+BUYER = {"email": "margarethe of the looms", "card": "card-7731-2931"}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_nor_are_the_values_of_a_statement_that_the_database_refused(
+    written: Written, reason: str
+) -> None:
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("CREATE TEMP TABLE buyers (email text UNIQUE, card text CHECK (card <> ''))")
+        )
+        with pytest.raises(DBAPIError) as caught, connection.begin_nested():
+            connection.execute(text(REFUSED[reason]), BUYER)
+        connection.execute(text("DROP TABLE pg_temp.buyers"))
+
+    log_everywhere(caught.value)
+
+    assert type(caught.value.orig).__name__ in written()
+    assert [value for value in BUYER.values() if value in written()] == []
+
+
+def test_nor_is_the_line_of_a_file_that_cannot_be_copied(written: Written) -> None:
+    with db.engine.connect() as connection:
+        connection.execute(text("CREATE TEMP TABLE amounts (name text, amount integer)"))
+        driver: Any = connection.connection.driver_connection
+        with (
+            pytest.raises(psycopg.DataError) as caught,
+            driver.cursor() as cursor,
+            cursor.copy("COPY pg_temp.amounts FROM STDIN") as copy,
+        ):
+            copy.write_row((BUYER["email"], BUYER["card"]))
+
+    log_everywhere(caught.value)
+
+    assert "invalid input syntax for type integer" in written()
+    assert [value for value in BUYER.values() if value in written()] == []
+
+
+def log_everywhere(error: Exception) -> None:
+    """Log as we do, as a library does, and as a program does that knows no logging."""
+    try:
+        raise RuntimeError("the job failed") from error
+    except RuntimeError as failure:
+        fresh_logger().exception("it.failed", reason=str(error))
+        library = logging.getLogger("some.library")
+        library.exception("it failed: %r", error)
+        library.error("".join(traceback.format_exception(failure)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "https://gateway.example/send?to=4&secret=hunter2hunter2&x=1",
+        "https://gateway.example/?api_key=hunter2hunter2",
+        "GET /api/subscribers/callback/?Token=hunter2hunter2 HTTP/1.1",
+        "hunter2@hunter2.example is registered already",
+        "stored $argon2id$v=19$m=65536,t=3,p=4$hunter2$hunter2hunter2",
+    ],
+)
+def test_nor_what_a_message_holds_of_them(written: Written, said: str) -> None:
+    fresh_logger().warning("it.failed", reason=said)
+    logging.getLogger("some.library").warning(said)
+
+    assert "hunter2" not in written()
+    assert written().count("[hidden]") >= 2
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -150,6 +152,113 @@ class TestPostgres:
         with connect(database) as connection, suppress(psycopg.OperationalError):
             connection.execute("CREATE TEMPORARY TABLE many (value integer)")
             connection.execute("INSERT INTO many SELECT generate_series(1, 200000000)")
+
+
+# What a row of ours may hold, and what no log may.
+MARKERS = {
+    "receipt": "receipt-of-margarethe-7731",
+    "email": "margarethe@looms.example",
+    "password": "$argon2id$v=19$m=65536$bWFyZ2FyZXRoZQ",
+    "msisdn": "+491700007731",
+    "card": "card-7731-2931",
+    "token": "ct_bWFyZ2FyZXRoZS03NzMx",
+}
+INSERT = "INSERT INTO buyers VALUES (%(receipt)s, %(email)s, %(password)s, %(msisdn)s, %(card)s)"
+
+
+class TestTheLogOfPostgres:
+    @pytest.fixture
+    def buyers(self, database: Server) -> Iterator[psycopg.Connection]:
+        with connect(database) as connection:
+            connection.execute(
+                "CREATE TEMP TABLE buyers (receipt text UNIQUE, email text UNIQUE, password text,"
+                " msisdn text CHECK (msisdn <> ''), card text NOT NULL, amount integer)"
+            )
+            connection.execute(INSERT, MARKERS)
+            yield connection
+
+    @pytest.fixture(autouse=True)
+    def _nothing_of_it_is_logged(self, buyers: psycopg.Connection, database: Server):
+        yield
+        log = database.log.read_text()
+        assert [name for name, value in MARKERS.items() if value in log] == []
+
+    def test_a_slow_statement_is_there_without_its_values(
+        self, buyers: psycopg.Connection, database: Server
+    ):
+        slow = (
+            "SELECT receipt FROM buyers, pg_sleep(2.1) WHERE email = %(email)s AND card = %(card)s"
+        )
+        assert buyers.execute(slow, MARKERS).fetchone() == (MARKERS["receipt"],)
+        assert "SELECT receipt FROM buyers, pg_sleep(2.1) WHERE email = $1" in wait_for_line(
+            database, "duration: "
+        )
+
+    @pytest.mark.parametrize(
+        ("statement", "changes"),
+        [
+            (INSERT, {}),
+            (INSERT, {"receipt": "another", "email": "other", "card": None}),
+            (INSERT, {"receipt": "another", "email": "other", "msisdn": ""}),
+            ("SELECT %(token)s::integer", {}),
+            ("SELECT %(token)s::uuid", {}),
+            ("SELECT %(receipt)s::jsonb", {}),
+            ("SELECT ARRAY[1] || %(email)s::integer[]", {}),
+            ("SELECT %(msisdn)s::timestamptz", {}),
+            ("SELECT 1 FROM buyers WHERE receipt ~ (%(card)s || '[')", {}),
+            ("UPDATE buyers SET amount = %(msisdn)s::bigint", {}),
+        ],
+    )
+    def test_a_refused_statement(
+        self, buyers: psycopg.Connection, statement: LiteralString, changes: dict[str, str | None]
+    ):
+        with pytest.raises(psycopg.Error):
+            buyers.execute(statement, MARKERS | changes)
+
+    @pytest.mark.parametrize("amount", ["receipt-of-margarethe-7731", "1\tone too many"])
+    def test_a_file_that_cannot_be_copied(self, buyers: psycopg.Connection, amount: str):
+        line = "\t".join(["r", MARKERS["email"], "p", MARKERS["msisdn"], "c", amount])
+        with (
+            pytest.raises(psycopg.Error),
+            buyers.cursor() as cursor,
+            cursor.copy("COPY buyers FROM STDIN") as copy,
+        ):
+            copy.write(line)
+
+    def test_a_deadlock(self, buyers: psycopg.Connection, database: Server):
+        buyers.execute("CREATE TABLE pair AS SELECT generate_series(1, 2) AS id, ''::text AS email")
+        change: LiteralString = "UPDATE pair SET email = %(email)s WHERE id = %(id)s"
+        met = threading.Barrier(2)
+
+        def cross(first: int, second: int) -> str | None:
+            with connect(database) as connection, suppress(psycopg.errors.DeadlockDetected):
+                with connection.transaction():
+                    connection.execute(change, MARKERS | {"id": first})
+                    met.wait(timeout=30)
+                    connection.execute(change, MARKERS | {"id": second})
+                return None
+            return "deadlock"
+
+        with ThreadPoolExecutor(2) as threads:
+            ends = threads.map(cross, (1, 2), (2, 1))
+        assert set(ends) == {"deadlock", None}
+
+    def test_what_the_server_itself_has_to_tell_is_told(self, database: Server):
+        wrong = make_url(database.url).set(drivername="postgresql", password="wrong")
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(wrong.render_as_string(hide_password=False))
+        assert "FATAL" in wait_for_line(database, "password authentication failed")
+
+
+def wait_for_line(server: Server, words: str) -> str:
+    """Return the newest line of the server's log with these words in it."""
+    deadline = time.monotonic() + 10
+    while True:
+        found = [line for line in server.log.read_text().splitlines() if words in line]
+        if found:
+            return found[-1]
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
 
 
 class TestValkey:
