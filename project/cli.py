@@ -286,6 +286,10 @@ def import_legacy_mobile(dump: Path, timezone: str, dry_run: bool) -> None:
     _import_legacy(legacy_mobile.import_mobile, dump, timezone, dry_run)
 
 
+class _DryRun(Exception):
+    """Takes back what a command has done, because it was only to say it."""
+
+
 def _import_legacy(
     work: Callable[..., MovingReport], dump: Path, timezone: str, dry_run: bool
 ) -> None:
@@ -293,11 +297,12 @@ def _import_legacy(
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise click.BadParameter(f"There is no time zone {timezone!r}.") from error
-    with transaction() as session:
-        report = work(read_dump(dump), zone=zone)
-        if dry_run:
-            session.rollback()
-    for line in report.lines():
-        click.echo(line)
-    if dry_run:
+    try:
+        with transaction():
+            report = work(read_dump(dump), zone=zone)
+            for line in report.lines():
+                click.echo(line)
+            if dry_run:
+                raise _DryRun
+    except _DryRun:
         click.echo("Nothing was kept: this was a dry run.")

@@ -31,6 +31,7 @@ QUEUE_NAME = r"^[a-z][a-z0-9_-]{0,49}$"
 ENVIRONMENTS = ["development", "testing", "production"]
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 SECONDS = Range(0.05, 120)
+COMPATIBILITY_SWITCHES = ("report-order", "error-words", "empty-filters", "form-ids")
 GATEWAY_SCHEMES = ("http", "https", "twilio", "twilio+http")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -74,6 +75,7 @@ class Settings:
     migrations_dir: Path
     workers: int
     trusted_proxies: int
+    compatibility: frozenset[str]
     max_body_bytes: int
     log_level: str
     log_format: str
@@ -252,6 +254,7 @@ def _parse(env: Env) -> Settings:
         migrations_dir=ROOT / "migrations",
         workers=env.int("WORKERS", 8, validate=Range(1, 512)),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
+        compatibility=_switches(env.list("COMPATIBILITY", [])),
         max_body_bytes=env.int("MAX_BODY_BYTES", 1_048_576, validate=Range(1024)),
         log_level=env.str("LOG_LEVEL", "INFO", validate=OneOf(LOG_LEVELS)),
         log_format=env.str("LOG_FORMAT", "text", validate=OneOf(["text", "json"])),
@@ -387,6 +390,15 @@ def _check_secret(name: str, setting: SecretSetting, secret: str, which: str) ->
         raise ConfigurationError(
             f"{where} is shorter than {MIN_SECRET_LENGTH} characters. {MAKE_ONE}"
         )
+
+
+def _switches(written: list[str]) -> frozenset[str]:
+    switches = frozenset(item.strip() for item in written if item.strip())
+    unknown = sorted(switches - set(COMPATIBILITY_SWITCHES))
+    if unknown:
+        known = ", ".join(COMPATIBILITY_SWITCHES)
+        raise ValueError(f"COMPATIBILITY names {', '.join(unknown)}; there is {known}")
+    return switches
 
 
 def _networks(name: str, written: list[str]) -> tuple[Network, ...]:

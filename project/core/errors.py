@@ -13,6 +13,8 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
+from project.config import get_settings
+
 log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
@@ -138,6 +140,8 @@ def problem(
     }
     if errors:
         body["errors"] = errors
+    if "error-words" in get_settings().compatibility:
+        body |= {"error": detail, "message": detail, "details": errors or {}}
     return Response(
         # A field's name may hold half of a surrogate pair, which has no place in UTF-8.
         json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),

@@ -12,6 +12,7 @@ from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from project.config import get_settings
 from project.core.errors import BadRequest as BadInput
 
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -38,7 +39,10 @@ class InputParser(FlaskParser):
 
     def load_querystring(self, req: Request, schema: Any) -> Any:
         """Return the query's parameters, each of which may come once."""
-        return MultiDictProxy(_single(req.args.to_dict(flat=False), "query"), schema)
+        given = _single(req.args.to_dict(flat=False), "query")
+        if "empty-filters" in get_settings().compatibility:
+            given = {name: value for name, value in given.items() if value}
+        return MultiDictProxy(given, schema)
 
 
 def read_body(req: Request) -> dict[str, Any]:
@@ -141,6 +145,16 @@ class Text(fields.String):
         except UnicodeEncodeError as error:
             raise ValidationError("Must be valid Unicode.") from error
         return text
+
+
+class ForeignId(Text):
+    """An id that others gave: text; its number too where COMPATIBILITY names form-ids."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if is_number and "form-ids" in get_settings().compatibility:
+            value = str(value)
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Id(fields.Integer):

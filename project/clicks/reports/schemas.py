@@ -4,11 +4,16 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from project.config import get_settings
 from project.core.input import Id, InputSchema, PageSchema, Text
 from project.core.pages import PaginationSchema
 
 LONGEST_SOURCE = 255
 SORTABLE = ("clicks_count", "offer_id", "source", "date")
+
+
+def _usual_order() -> str:
+    return "clicks_count" if "report-order" in get_settings().compatibility else "date"
 
 
 class DaysMixin(InputSchema):
@@ -32,7 +37,11 @@ class AggregatedQuerySchema(DaysMixin, PageSchema):
 
     offer_id = Id()
     source = Text(validate=validate.Length(1, LONGEST_SOURCE))
-    sort_by = fields.String(validate=validate.OneOf(SORTABLE), load_default="date")
+    sort_by = fields.String(
+        validate=validate.OneOf(SORTABLE),
+        load_default=_usual_order,
+        metadata={"default": "date"},
+    )
     sort_direction = fields.String(validate=validate.OneOf(["asc", "desc"]), load_default="desc")
     format = fields.String(
         validate=validate.OneOf(["json", "csv"]),

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.input import Id, InputSchema, Moment, PageSchema, Text
+from project.core.input import ForeignId, Id, InputSchema, Moment, PageSchema, Text
 from project.mobile.models import DeviceOs
 
 OS = validate.OneOf([str(os) for os in DeviceOs])
@@ -13,7 +13,7 @@ class DeviceRegisterSchema(InputSchema):
 
     aliases = {"app_id": "appId"}
 
-    uid = Text(required=True, validate=validate.Length(1, 255))
+    uid = ForeignId(required=True, validate=validate.Length(1, 255))
     app_id = Id(required=True, data_key="appId")
     language = Text(required=True, validate=validate.Length(1, 35))
     os = fields.String(required=True, validate=OS)
