@@ -58,6 +58,13 @@ def schedule() -> tuple[Periodic, ...]:
             QueueName.MEDIUM,
         ),
         Periodic(
+            "end-subscriptions-run",
+            "project.billing.payments.jobs.end_subscriptions",
+            EVERY_MINUTE,
+            QueueName.MEDIUM,
+            due_probe="subscription_ends",
+        ),
+        Periodic(
             "expire-payments-run",
             "project.billing.payments.jobs.expire_payments",
             settings.expire_payments_cron,

@@ -6,6 +6,7 @@ from project.billing import queries
 from project.billing.packages.routes import blueprint as packages
 from project.billing.payments.routes import blueprint as payments
 from project.billing.reconciliation.routes import blueprint as reconciliation
+from project.billing.subscriptions import queries as subscription_queries
 from project.billing.subscriptions.routes import blueprint as subscriptions
 from project.core import health
 from project.core.api import rest_api
@@ -16,4 +17,5 @@ def register(_app: Flask) -> None:
     for blueprint in (packages, subscriptions, payments, reconciliation):
         rest_api.register_blueprint(blueprint)
     health.watch(health.DueProbe("payments", queries.oldest_inquiry_due_at))
+    health.watch(health.DueProbe("subscription_ends", subscription_queries.oldest_ended_at))
     health.watch(health.DueProbe("prompt_charges", queries.oldest_prompt_charge_due_at))

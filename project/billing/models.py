@@ -39,6 +39,7 @@ __all__ = [
     "PaymentState",
     "ReconciliationCase",
     "Subscription",
+    "SubscriptionPeriod",
     "SubscriptionState",
     "Trigger",
     "may_payment_move",
@@ -92,7 +93,11 @@ class Package(Model):
 
 
 class Subscription(Claimable, Model):
-    """A customer's package and its current period; due when it is to be charged."""
+    """A customer's package; due when the next period is to be charged.
+
+    `package_id`, `current_period_start` and `ended_at` are those of the last period that was paid
+    for or given, which may be yet to begin: what runs now is told by `subscriptions.queries`.
+    """
 
     __tablename__ = "subscriptions"
 
@@ -106,6 +111,7 @@ class Subscription(Claimable, Model):
     ended_at: Mapped[datetime] = mapped_column(Timestamp)
     refusals: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     past_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    exhausted_at: Mapped[datetime | None] = mapped_column(Timestamp)
     canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
@@ -114,8 +120,11 @@ class Subscription(Claimable, Model):
             "state IN ('pending', 'active', 'past_due', 'canceled', 'expired')", name="state"
         ),
         CheckConstraint("current_period_start < ended_at", name="period"),
+        # Past due without a further try: refused for the last time, while the period still runs.
         CheckConstraint(
-            "(state IN ('active', 'past_due')) = (due_at IS NOT NULL)", name="charged_is_due"
+            "(due_at IS NOT NULL)"
+            " = (state = 'active' OR (state = 'past_due' AND exhausted_at IS NULL))",
+            name="charged_is_due",
         ),
         due_index("subscriptions"),
         Index("ix_subscriptions_customer", "customer_id"),
@@ -123,6 +132,11 @@ class Subscription(Claimable, Model):
             "ix_subscriptions_running_end",
             "ended_at",
             postgresql_where=text("state IN ('active', 'past_due', 'canceled')"),
+        ),
+        Index(
+            "ix_subscriptions_ending",
+            "ended_at",
+            postgresql_where=text("due_at IS NULL AND state IN ('canceled', 'past_due')"),
         ),
         Index(
             "uq_subscriptions_one_running",
@@ -191,6 +205,24 @@ class Payment(Claimable, Model):
             postgresql_where=text("state = 'succeeded'"),
         ),
     )
+
+
+class SubscriptionPeriod(Model):
+    """A period that a subscription was given: paid for by a payment, or a gift without one."""
+
+    __tablename__ = "subscription_periods"
+
+    subscription_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(Subscription.id, ondelete="CASCADE"), primary_key=True
+    )
+    period_start: Mapped[datetime] = mapped_column(Timestamp, primary_key=True)
+    period_end: Mapped[datetime] = mapped_column(Timestamp)
+    package_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Package.id))
+    payment_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey(Payment.id, ondelete="CASCADE"), unique=True
+    )
+
+    __table_args__ = (CheckConstraint("period_start < period_end", name="period"),)
 
 
 class ReconciliationCase(Model):

@@ -5,10 +5,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, exists, func, literal, or_, select
 
 from project.billing.models import Customer, Package, Payment, Subscription
-from project.billing.states import ChargeTime, PaymentState, SubscriptionState
+from project.billing.states import (
+    COUNTED_TRIGGERS,
+    ChargeTime,
+    PaymentState,
+    SubscriptionState,
+)
+from project.billing.subscriptions.queries import Standing, has_ended
 from project.core import clock
 from project.core.claims import is_due, is_free
 from project.extensions import db
@@ -77,12 +83,14 @@ def oldest_prompt_charge_due_at() -> datetime | None:
 
 
 def is_paid(customer_id: Any, now: datetime) -> ColumnElement[bool]:
-    """Hold for customers with a period, paid or given, in which the moment lies."""
+    """Hold for customers with a period, paid or given, in which the moment lies.
+
+    What is paid ahead follows upon what runs, so that no gap is before `ended_at`.
+    """
     running = [SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.CANCELED]
     return exists().where(
         subscriptions.c.customer_id == customer_id,
         subscriptions.c.state.in_([str(state) for state in running]),
-        subscriptions.c.current_period_start <= now,
         subscriptions.c.ended_at > now,
     )
 
@@ -116,11 +124,13 @@ def _oldest_due_at(table: Table, *among: ColumnElement[bool]) -> datetime | None
 
 
 def overdue_subscriptions(now: datetime) -> Any:
-    """Hold for subscriptions whose access is to end: canceled ones at once, others after 3 days."""
+    """Hold for subscriptions whose access is to end: those that end with their period at once,
+    others after 3 days.
+    """
     running = [str(SubscriptionState.ACTIVE), str(SubscriptionState.PAST_DUE)]
     return or_(
         and_(Subscription.state.in_(running), Subscription.ended_at <= now - EXPIRED_AFTER),
-        and_(Subscription.state == str(SubscriptionState.CANCELED), Subscription.ended_at <= now),
+        has_ended(subscriptions, now),
     )
 
 
@@ -147,19 +157,30 @@ def current_subscription_of(customer_id: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-def subscription_by_id(subscription_id: int) -> Subscription | None:
-    """Return a subscription."""
-    return db.session.get(Subscription, subscription_id, populate_existing=True)
+def subscription_by_id(subscription_id: int) -> Row[Any] | None:
+    """Return a subscription and where it stands, with the columns of `listed_subscriptions`."""
+    statement = listed_subscriptions({}).where(subscriptions.c.id == subscription_id)
+    return db.session.execute(statement).one_or_none()
 
 
 def listed_subscriptions(filters: Mapping[str, Any]) -> Select[Any]:
-    """Select subscriptions, newest first; filters: customer_id, package_id, state, ended_before."""
-    statement = select(Subscription).order_by(Subscription.id.desc())
+    """Select subscriptions as they now stand, newest first.
+
+    Filters: customer_id, package_id, state, ended_before.
+    """
+    standing = Standing(subscriptions, literal(clock.now(), subscriptions.c.ended_at.type))
+    others = [column for column in subscriptions.c if column.name not in standing.columns]
+    columns = {**subscriptions.c, **standing.columns}
+    statement = (
+        select(*others, *standing.labeled())
+        .select_from(standing.joined(subscriptions))
+        .order_by(subscriptions.c.id.desc())
+    )
     for name in ("customer_id", "package_id", "state"):
         if name in filters:
-            statement = statement.where(getattr(Subscription, name) == filters[name])
+            statement = statement.where(columns[name] == filters[name])
     if "ended_before" in filters:
-        statement = statement.where(Subscription.ended_at < filters["ended_before"])
+        statement = statement.where(subscriptions.c.ended_at < filters["ended_before"])
     return statement
 
 
@@ -190,6 +211,20 @@ def pending_payment_of(customer_id: int) -> Payment | None:
     return db.session.scalars(
         select(Payment)
         .where(Payment.customer_id == customer_id, Payment.state == str(PaymentState.PENDING))
+        .limit(1)
+    ).one_or_none()
+
+
+def last_refused_at(subscription_id: int) -> datetime | None:
+    """Return when a charge of the cycle, which uses up a try, was refused the last time."""
+    return db.session.scalars(
+        select(Payment.settled_at)
+        .where(
+            Payment.subscription_id == subscription_id,
+            Payment.state == str(PaymentState.CANCELED),
+            Payment.trigger.in_([str(trigger) for trigger in COUNTED_TRIGGERS]),
+        )
+        .order_by(Payment.settled_at.desc())
         .limit(1)
     ).one_or_none()
 

@@ -25,6 +25,9 @@ class SubscriptionChange:
 
     `type` is assigned, renewed, past_due, canceled, exhausted (the last try was refused),
     expired, or changed (another package from a period's end on). `state` is the one it led to.
+    Package and period are those of the last one that was paid for or given: of what `renewed`
+    tells, that is what was paid for, also if it begins later. `is_exhausted` if the last try was
+    refused and nothing was paid since.
     """
 
     type: str
@@ -36,6 +39,7 @@ class SubscriptionChange:
     occurred_at: datetime
     state: SubscriptionState
     next_package_id: int | None
+    is_exhausted: bool
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from enum import StrEnum
 class SubscriptionState(StrEnum):
     """Where a subscription stands.
 
-    Active while its period is paid or granted; past_due while a refused charge is tried again;
-    canceled when it will not renew, though its period still runs; expired when access is gone.
+    Active while its period is paid or granted; past_due while a refused charge is tried again, and
+    after the last try until its period ends; canceled when it will not renew, though its period
+    still runs; expired when access is gone.
     """
 
     PENDING = "pending"
@@ -34,6 +35,10 @@ class Trigger(StrEnum):
     RETRY_DUNNING = "retry_dunning"
     RETRY_CUSTOMER = "retry_customer"
     RETRY_ADMIN = "retry_admin"
+
+
+COUNTED_TRIGGERS = (Trigger.SUBSCRIPTION_CYCLE, Trigger.RETRY_DUNNING)
+"""Those of which a refusal uses up a try."""
 
 
 class AtRetryEnd(StrEnum):
@@ -73,8 +78,13 @@ _SUBSCRIPTION_MOVES = {
         SubscriptionState.CANCELED,
         SubscriptionState.EXPIRED,
     },
-    SubscriptionState.CANCELED: {SubscriptionState.ACTIVE, SubscriptionState.EXPIRED},
-    SubscriptionState.EXPIRED: {SubscriptionState.ACTIVE},
+    SubscriptionState.CANCELED: {
+        SubscriptionState.ACTIVE,
+        SubscriptionState.PAST_DUE,
+        SubscriptionState.EXPIRED,
+    },
+    # Canceled again by money that was asked for before the cancellation and came after the end.
+    SubscriptionState.EXPIRED: {SubscriptionState.ACTIVE, SubscriptionState.CANCELED},
 }
 # A late yes of the provider counts: money that was taken is never denied.
 _PAYMENT_MOVES = {

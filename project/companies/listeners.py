@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from project.billing.signals import (
     SettledPayment,
@@ -12,8 +12,10 @@ from project.billing.signals import (
     subscription_changed,
 )
 from project.billing.states import PaymentState, SubscriptionState
+from project.billing.subscriptions.queries import standings
 from project.companies.events import CompanyEvent, tell
 from project.companies.models import Company, CompanyState
+from project.core import clock
 from project.extensions import db
 
 TYPES = {
@@ -23,6 +25,11 @@ TYPES = {
     "canceled": "package.canceled",
     "expired": "package.expired",
 }
+EXHAUSTED_TYPES = {
+    SubscriptionState.EXPIRED: "package.expired",
+    SubscriptionState.CANCELED: "package.canceled",
+}
+WAYS_BACK = {"renewed": "it has paid", "assigned": "it was given a package"}
 
 
 def _companies(customer_ids: set[int]) -> dict[int, Company]:
@@ -40,34 +47,41 @@ def _companies(customer_ids: set[int]) -> dict[int, Company]:
 def hear_of_subscriptions(_sender: Any, happened: Sequence[SubscriptionChange]) -> None:
     """Tell the companies, and make them passive or active again."""
     companies = _companies({change.customer_id for change in happened})
+    ours = [change for change in happened if change.customer_id in companies]
+    running = standings([change.subscription_id for change in ours], clock.now()) if ours else {}
     events: list[CompanyEvent] = []
-    for change in happened:
-        company = companies.get(change.customer_id)
-        if company is None:
-            continue
+    for change in ours:
+        company = companies[change.customer_id]
         type_ = _subscription_type(change)
         if type_ is not None:
-            events.append(CompanyEvent(type_, company, change.occurred_at, _period(change)))
+            data = _period(change, running[change.subscription_id])
+            events.append(CompanyEvent(type_, company, change.occurred_at, data))
         events += _state_events(company, change)
     tell(events)
 
 
 def _subscription_type(change: SubscriptionChange) -> str | None:
     if change.type == "exhausted":
-        # What the last refusal does is the package's to say.
-        ended = change.state is SubscriptionState.EXPIRED
-        return "package.expired" if ended else "package.canceled"
+        # What the last refusal does is the package's to say; access may go on for some hours.
+        return EXHAUSTED_TYPES.get(change.state)
     return TYPES.get(change.type)
 
 
 def _state_events(company: Company, change: SubscriptionChange) -> list[CompanyEvent]:
-    if change.type == "exhausted" and company.state != CompanyState.PASSIVE:
+    is_passive = company.state == CompanyState.PASSIVE
+    if _is_shut_out(change) and not is_passive:
         company.state = str(CompanyState.PASSIVE)
         return [_state_event("company.passive", company, change, "the last charge was refused")]
-    if change.type == "renewed" and company.state == CompanyState.PASSIVE:
+    if change.type in WAYS_BACK and is_passive:
         company.state = str(CompanyState.ACTIVE)
-        return [_state_event("company.activated", company, change, "it has paid")]
+        return [_state_event("company.activated", company, change, WAYS_BACK[change.type])]
     return []
+
+
+def _is_shut_out(change: SubscriptionChange) -> bool:
+    """Tell whether access ends with this, because the last charge was refused."""
+    has_ended = change.ended_at <= change.occurred_at
+    return change.is_exhausted and has_ended and change.type in ("exhausted", "expired")
 
 
 def _state_event(
@@ -77,13 +91,21 @@ def _state_event(
     return CompanyEvent(type_, company, change.occurred_at, {"reason": reason})
 
 
-def _period(change: SubscriptionChange) -> dict[str, Any]:
+def _period(change: SubscriptionChange, running: Row[Any]) -> dict[str, Any]:
+    """Return the period that a renewal pays for, and the one that runs with any other event."""
+    if change.type == "renewed":
+        package_id, next_package_id = change.package_id, change.next_package_id
+        start, end = change.current_period_start, change.ended_at
+    else:
+        package_id, next_package_id = running.package_id, running.next_package_id
+        start, end = running.period_start, running.period_end
     return {
         "subscription_id": change.subscription_id,
-        "package_id": change.package_id,
-        "start_date": change.current_period_start.isoformat(),
-        "end_date": change.ended_at.isoformat(),
-        "next_package_id": change.next_package_id,
+        "package_id": package_id,
+        "start_date": start.isoformat(),
+        "end_date": end.isoformat(),
+        "paid_until": change.ended_at.isoformat(),
+        "next_package_id": next_package_id,
     }
 
 

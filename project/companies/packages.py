@@ -7,42 +7,33 @@ from typing import Any
 from project.billing import queries
 from project.billing.customers import service as customers
 from project.billing.payments import service as payments
-from project.billing.states import PaymentState, SubscriptionState, Trigger
+from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import service as subscriptions
-from project.companies.models import Company, CompanyState, status_of
+from project.billing.subscriptions.queries import standings
+from project.companies.models import status_of
 from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
-from project.core.errors import ChargeRefused, Conflict
+from project.core import clock
+from project.core.errors import ChargeRefused
 from project.core.transaction import transaction
 
 
 def assign(company_id: int, package_id: int, *, by_operator: bool) -> dict[str, Any]:
     """Give the company a package.
 
-    The first period is given once: a company that is passive, or whose package has expired, pays
-    for the next one first. An operator may give it all the same. Raises NotFound and BadRequest
+    The first period is given once: a company whose package has expired pays for the next one
+    first. An operator may give it all the same. Raises NotFound and BadRequest
     for the package, Conflict for the one that is running and for what is to be paid first.
     """
-    company = existing_company(company_id)
+    customer = customers.existing_customer(existing_company(company_id).customer_id)
     if not by_operator:
-        _require_paid(company)
-    assigned = subscriptions.assign(customers.existing_customer(company.customer_id), package_id)
+        subscriptions.require_paid(customer.id)
+    assigned = subscriptions.assign(customer, package_id)
     shown = _shown(assigned.subscription)
     if assigned.is_later:
         shown["package"] = assigned.package
         shown["takes_effect_at"] = assigned.subscription.ended_at
     return shown
-
-
-def _require_paid(company: Company) -> None:
-    if company.state == CompanyState.PASSIVE:
-        raise Conflict("The last charge was refused. Pay what is owed first.")
-    last = queries.current_subscription(company.customer_id or 0)
-    if last is not None and last.state == SubscriptionState.EXPIRED:
-        raise Conflict(
-            "Your package has expired, and a first period is given once. Pay for the next one with "
-            "POST /api/companies/packages/pay."
-        )
 
 
 def cancel(company_id: int) -> dict[str, Any]:
@@ -81,9 +72,12 @@ def check(token: str) -> dict[str, Any]:
         "status": "success",
         "company": _written(company) | {"status": status_of(company["state"])},
         "package": package and _written(package),
-        "start_date": _moment(period.get("current_period_start")),
-        "end_date": _moment(period.get("ended_at")),
+        "start_date": _moment(period.get("period_start")),
+        "end_date": _moment(period.get("period_end")),
         "state": period.get("state"),
+        "paid_until": _moment(period.get("paid_until")),
+        "next_package_id": period.get("next_package_id"),
+        "next_package_at": _moment(period.get("next_package_at")),
     }
 
 
@@ -96,11 +90,15 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 def _shown(subscription: Any) -> dict[str, Any]:
+    running = standings([subscription.id], clock.now())[subscription.id]
     return {
         "status": "success",
-        "start_date": subscription.current_period_start,
-        "end_date": subscription.ended_at,
-        "state": subscription.state,
-        "package": queries.package_by_id(subscription.package_id),
+        "start_date": running.period_start,
+        "end_date": running.period_end,
+        "state": running.state,
+        "package": queries.package_by_id(running.package_id),
+        "paid_until": running.paid_until,
+        "next_package_id": running.next_package_id,
+        "next_package_at": running.next_package_at,
         "takes_effect_at": None,
     }

@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import Table, bindparam, select, true
 
 from project.billing import queries as billing
+from project.billing.subscriptions.queries import Standing
 from project.companies.models import Company, CompanyToken
 from project.core import clock
+from project.core.models import Timestamp
 from project.core.reading import PreparedQuery
 from project.core.secrets import token_hash
 
@@ -15,7 +17,14 @@ companies: Table = Company.__table__  # type: ignore[assignment]
 tokens: Table = CompanyToken.__table__  # type: ignore[assignment]
 
 COMPANY = ("id", "site_url", "name", "lastname", "company_name", "email", "state", "created_at")
-SUBSCRIPTION = ("state", "current_period_start", "ended_at")
+SUBSCRIPTION = (
+    "state",
+    "period_start",
+    "period_end",
+    "paid_until",
+    "next_package_id",
+    "next_package_at",
+)
 PACKAGE = (
     "id",
     "name",
@@ -31,25 +40,30 @@ PACKAGE = (
 )
 
 # Made once: this is the query behind every `companies/check`.
+_NOW = bindparam("now", type_=Timestamp)
 _current = billing.current_subscription_of(companies.c.customer_id).lateral("current")
+_standing = Standing(_current, _NOW)
 _STANDING = PreparedQuery(
     select(
         *(companies.c[name].label(f"company_{name}") for name in COMPANY),
-        *(_current.c[name].label(f"subscription_{name}") for name in SUBSCRIPTION),
+        *(_standing.columns[name].label(f"subscription_{name}") for name in SUBSCRIPTION),
         *(billing.packages.c[name].label(f"package_{name}") for name in PACKAGE),
     )
-    .select_from(tokens)
-    .join(companies, companies.c.id == tokens.c.company_id)
-    .outerjoin(_current, true())
-    .outerjoin(billing.packages, billing.packages.c.id == _current.c.package_id)
-    .where(tokens.c.token_hash == bindparam("token_hash"), tokens.c.expires_at > bindparam("now"))
+    .select_from(
+        _standing.joined(
+            tokens.join(companies, companies.c.id == tokens.c.company_id).outerjoin(
+                _current, true()
+            )
+        ).outerjoin(billing.packages, billing.packages.c.id == _standing.columns["package_id"])
+    )
+    .where(tokens.c.token_hash == bindparam("token_hash"), tokens.c.expires_at > _NOW)
 )
 
 Part = Mapping[str, Any]
 
 
 def standing(token: str) -> tuple[Part, Part | None, Part | None] | None:
-    """Return the token's company, its newest subscription and that one's package.
+    """Return the token's company, its newest subscription and the package that runs.
 
     Without a subscription the last two are None; for a token that is not in force all of it is.
     """

@@ -145,18 +145,29 @@ class CompanyOnlySchema(InputSchema):
 
 
 class CompanyPackageSchema(Schema):
-    """A company's package; `takes_effect_at` if it counts from a period's end on."""
+    """A company's package; `takes_effect_at` if it counts from `paid_until` on.
+
+    Start and end are those of the period that runs. `paid_until` is later where more is paid for
+    already; `next_package_id` is another package that follows, at `next_package_at`.
+    """
 
     status = fields.String(required=True)
     start_date = Moment(required=True)
     end_date = Moment(required=True)
     state = fields.String(required=True, validate=SUBSCRIPTION_STATE)
     package = fields.Nested(PackageSchema, required=True)
+    paid_until = Moment(required=True)
+    next_package_id = fields.Integer(required=True, allow_none=True)
+    next_package_at = Moment(required=True, allow_none=True)
     takes_effect_at = Moment(required=True, allow_none=True)
 
 
 class CompanyCheckSchema(Schema):
-    """The company and its package; the package's fields are null without one."""
+    """The company and its package; the package's fields are null without one.
+
+    Start and end are those of the period that runs. `paid_until` is later where more is paid for
+    already; `next_package_id` is another package that follows, at `next_package_at`.
+    """
 
     status = fields.String(required=True)
     company = fields.Nested(CompanySchema, required=True)
@@ -164,3 +175,6 @@ class CompanyCheckSchema(Schema):
     start_date = Moment(required=True, allow_none=True)
     end_date = Moment(required=True, allow_none=True)
     state = fields.String(required=True, allow_none=True, validate=SUBSCRIPTION_STATE)
+    paid_until = Moment(required=True, allow_none=True)
+    next_package_id = fields.Integer(required=True, allow_none=True)
+    next_package_at = Moment(required=True, allow_none=True)

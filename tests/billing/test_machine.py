@@ -27,8 +27,8 @@ from project.billing.models import Customer, Payment
 from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.payments.notices import hear_notice
-from project.billing.payments.settlement import COUNTED_TRIGGERS
 from project.billing.reconciliation import matching
+from project.billing.states import COUNTED_TRIGGERS
 from project.billing.subscriptions.service import expire_some
 from project.core import clock as product_clock
 from project.core import pump

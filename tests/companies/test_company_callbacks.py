@@ -86,7 +86,7 @@ def test_a_package_taken_renewed_and_canceled(
     assigned = of_type(bodies, "package.assigned")
     assert assigned.pop("subscription_id") > 0
     assert day(assigned.pop("start_date")) == START.date()
-    assert day(assigned.pop("end_date")) == END.date()
+    assert day(assigned.pop("paid_until")) == day(assigned.pop("end_date")) == END.date()
     assert assigned == {"package_id": package_id, "next_package_id": None}
     renewed = of_type(bodies, "package.renewed")
     assert (day(renewed["start_date"]), day(renewed["end_date"])) == (END.date(), NEXT_END.date())

@@ -33,7 +33,8 @@ def test_check_shows_the_company_and_its_package(
         return shown
 
     company = shop.get("/me")["data"]
-    nothing = dict.fromkeys(("package", "start_date", "end_date", "state"))
+    booked = ("paid_until", "next_package_id", "next_package_at")
+    nothing = dict.fromkeys(("package", "start_date", "end_date", "state", *booked))
     assert check() == {"status": "success", "company": company, **nothing}
 
     taken = shop.take(new_package())

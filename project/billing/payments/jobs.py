@@ -1,12 +1,13 @@
 """The five workers of billing."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from project.billing import queries
 from project.billing.payments.charging import CHARGES_DUE, Autopayment, PromptAutopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
-from project.billing.subscriptions.service import expire_some
+from project.billing.subscriptions.service import expire_ended, expire_some
 from project.config import get_settings
 from project.core import clock, pump
 from project.core.queues import wake
@@ -26,10 +27,19 @@ def charge_prompt() -> int:
 
 def expire_subscriptions() -> int:
     """Expire subscriptions whose access is to end and return how many."""
+    return _until_none(expire_some)
+
+
+def end_subscriptions() -> int:
+    """Expire subscriptions that were to end with their period, as it ends; return how many."""
+    return _until_none(expire_ended)
+
+
+def _until_none(expire: Callable[[], int]) -> int:
     expired = 0
     while True:
         with transaction():
-            some = expire_some()
+            some = expire()
         expired += some
         if some == 0:
             return expired

@@ -59,7 +59,11 @@ class PurchaseBegunSchema(Schema):
 
 
 class SubscriptionSchema(Schema):
-    """A subscription; `ended_at` is the end of the period that is paid for or given."""
+    """A subscription: the package and period that run, and what follows.
+
+    `ended_at` is the end of all that is paid for or given; `next_package_id` another package that
+    is paid for already, or will be charged.
+    """
 
     id = fields.Integer(required=True)
     customer_id = fields.Integer(required=True)
@@ -67,11 +71,13 @@ class SubscriptionSchema(Schema):
     next_package_id = fields.Integer(required=True, allow_none=True)
     state = fields.String(required=True, validate=SUBSCRIPTION_STATE)
     anchor_at = Moment(required=True)
-    current_period_start = Moment(required=True)
+    current_period_start = Moment(required=True, attribute="period_start")
+    current_period_end = Moment(required=True, attribute="period_end")
     ended_at = Moment(required=True)
     next_charge_at = Moment(required=True, allow_none=True, attribute="due_at")
     refusals = fields.Integer(required=True)
     past_due_at = Moment(required=True, allow_none=True)
+    exhausted_at = Moment(required=True, allow_none=True)
     canceled_at = Moment(required=True, allow_none=True)
     created_at = Moment(required=True)
 

@@ -16,6 +16,7 @@ from project.billing.payments.settlement import FIRST_INQUIRY_SECONDS, settle
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
+from project.billing.subscriptions import service as subscriptions
 from project.core import clock, http_client
 from project.core.errors import Conflict, NotFound
 from project.core.queues import wake
@@ -56,10 +57,13 @@ def _owing_subscription(customer_id: int) -> Subscription:
     found = queries.current_subscription(customer_id)
     if found is None:
         raise NotFound("There is no package to pay for.")
-    subscription = db.session.get(Subscription, found.id, with_for_update=True)
+    subscription = db.session.get(
+        Subscription, found.id, with_for_update=True, populate_existing=True
+    )
     assert subscription is not None
-    if subscription.state not in (SubscriptionState.PAST_DUE, SubscriptionState.EXPIRED):
-        raise Conflict("Nothing is owed: the period is paid for.")
+    subscriptions.expire_if_over(subscription)
+    if not rules.is_owed(subscription, clock.now()):
+        raise Conflict(f"Nothing is owed before {subscription.ended_at:%d %B %Y %H:%M} UTC.")
     if queries.pending_payment_of(customer_id) is not None:
         raise Conflict("A payment is under way; its end is not known yet.")
     return subscription

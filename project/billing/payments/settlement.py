@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -29,6 +30,7 @@ from project.billing.providers.base import (
 from project.billing.reconciliation import cases
 from project.billing.signals import SettledPayment, SubscriptionChange
 from project.billing.states import (
+    COUNTED_TRIGGERS,
     CaseKind,
     PaymentState,
     SubscriptionState,
@@ -36,12 +38,12 @@ from project.billing.states import (
     may_payment_move,
 )
 from project.billing.subscriptions import rules
-from project.core import clock
+from project.billing.subscriptions.queries import periods
+from project.core import bulk, clock
 from project.extensions import db
 
 log = structlog.get_logger()
 
-COUNTED_TRIGGERS = (Trigger.SUBSCRIPTION_CYCLE, Trigger.RETRY_DUNNING)
 FIRST_INQUIRY_SECONDS = 120
 MAX_INQUIRY_SECONDS = 3600
 NOT_TAKEN_RETRY = timedelta(hours=1)
@@ -68,6 +70,7 @@ class _Hearing:
     running: dict[int, Subscription]
     changes: list[SubscriptionChange] = field(default_factory=list)
     settled: list[SettledPayment] = field(default_factory=list)
+    given: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
     def with_planned_payments(self) -> Set[int]:
@@ -103,6 +106,7 @@ def settle(words: Sequence[tuple[UUID, Word]], held: Mapping[int, UUID] = NOTHIN
         _hear(payment, subscription, packages[payment.package_id], word, hearing)
     given_back = _give_back(hearing.subscriptions.values(), held)
     db.session.flush()
+    bulk.insert_rows(periods, hearing.given)
     if hearing.settled:
         signals.payment_settled.send(happened=hearing.settled)
     if hearing.changes:
@@ -269,7 +273,17 @@ def _give_period(
     if wanted is None:
         wanted = _next_free_period(payment, subscription, package, hearing)
     payment.period_start, payment.period_end = wanted.start, wanted.end
-    return rules.renew(subscription, package, wanted, hearing.now)
+    hearing.given.append(
+        {
+            "subscription_id": subscription.id,
+            "period_start": wanted.start,
+            "period_end": wanted.end,
+            "package_id": package.id,
+            "payment_id": payment.id,
+        }
+    )
+    is_asked_for = payment.trigger not in COUNTED_TRIGGERS
+    return rules.renew(subscription, package, wanted, hearing.now, is_asked_for=is_asked_for)
 
 
 def _wanted_period(payment: Payment, subscription: Subscription, now: datetime) -> Period | None:

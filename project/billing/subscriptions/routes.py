@@ -28,7 +28,7 @@ def list_subscriptions(query: dict[str, Any]) -> dict[str, Any]:
     """List subscriptions, newest first."""
     page, limit = query.pop("page"), query.pop("limit")
     statement = queries.listed_subscriptions(query)
-    return page_of(statement, page=page, limit=limit, show=lambda row: row.Subscription)
+    return page_of(statement, page=page, limit=limit)
 
 
 @blueprint.get("/<id:subscription_id>")
@@ -39,6 +39,5 @@ def show_subscription(subscription_id: int) -> dict[str, Any]:
     found = queries.subscription_by_id(subscription_id)
     if found is None:
         raise NotFound(f"There is no subscription {subscription_id}.")
-    shown = {column.key: getattr(found, column.key) for column in queries.subscriptions.columns}
     payments = queries.payments_of_subscription(subscription_id, at_most=SHOWN_PAYMENTS)
-    return {"status": "success", "data": {**shown, "payments": payments}}
+    return {"status": "success", "data": {**found._mapping, "payments": payments}}

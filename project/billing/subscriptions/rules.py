@@ -78,43 +78,103 @@ def move(subscription: Subscription, state: SubscriptionState) -> None:
 
 
 def renew(
-    subscription: Subscription, package: Package, period: Period, now: datetime
+    subscription: Subscription,
+    package: Package,
+    period: Period,
+    now: datetime,
+    *,
+    is_asked_for: bool,
 ) -> SubscriptionChange:
-    """Give the paid period: a canceled one gets it too, but will not renew after it."""
+    """Give the paid period: one that its customer canceled gets it too, but will not renew.
+
+    Unless it had expired and somebody has asked to pay for it (`is_asked_for`) since.
+    """
     subscription.anchor_at = anchor_of(subscription, package, period)
     subscription.package_id = package.id
     if subscription.next_package_id == package.id:
         subscription.next_package_id = None
     subscription.current_period_start = period.start
     subscription.ended_at = period.end
+    stays_canceled = _stays_canceled(subscription, is_asked_for=is_asked_for)
     subscription.refusals = 0
-    subscription.past_due_at = None
-    if subscription.state != SubscriptionState.CANCELED:
+    subscription.past_due_at = subscription.exhausted_at = None
+    if stays_canceled:
+        move(subscription, SubscriptionState.CANCELED)
+    else:
         move(subscription, SubscriptionState.ACTIVE)
+        subscription.canceled_at = None
         subscription.due_at = charge_time(package, period.end)
     return change("renewed", subscription, now)
+
+
+def _stays_canceled(subscription: Subscription, *, is_asked_for: bool) -> bool:
+    if subscription.exhausted_at is not None:
+        return False
+    was_canceled = subscription.canceled_at is not None and not is_asked_for
+    return subscription.state == SubscriptionState.CANCELED or (
+        subscription.state == SubscriptionState.EXPIRED and was_canceled
+    )
 
 
 def refuse(
     subscription: Subscription, package: Package, now: datetime, *, is_hard: bool
 ) -> SubscriptionChange | None:
-    """Count a refusal: try again later, or end it after the last try or a hard refusal."""
+    """Count a refusal: try again later, or no more after the last try or a hard refusal.
+
+    What is paid for or given runs to its end all the same: access ends then.
+    """
     subscription.refusals += 1
-    if subscription.state not in (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE):
+    if subscription.due_at is None:
         return None
+    subscription.past_due_at = subscription.past_due_at or now
     if is_hard or subscription.refusals >= package.retry_attempts:
-        ends_in = (
-            SubscriptionState.EXPIRED
-            if package.at_retry_end == AtRetryEnd.EXPIRE
-            else SubscriptionState.CANCELED
-        )
-        move(subscription, ends_in)
-        subscription.canceled_at = now
+        subscription.exhausted_at = now
+        move(subscription, _last_state(subscription, package, now))
+        subscription.due_at = None
+        if subscription.state == SubscriptionState.CANCELED:
+            subscription.canceled_at = now
         return change("exhausted", subscription, now)
     move(subscription, SubscriptionState.PAST_DUE)
-    subscription.past_due_at = subscription.past_due_at or now
     subscription.due_at = retry_time(package, now)
     return change("past_due", subscription, now)
+
+
+def _last_state(subscription: Subscription, package: Package, now: datetime) -> SubscriptionState:
+    """Return the state in which a subscription waits for its end, once nothing is tried again."""
+    if package.at_retry_end == AtRetryEnd.CANCEL:
+        return SubscriptionState.CANCELED
+    has_access = subscription.ended_at > now
+    return SubscriptionState.PAST_DUE if has_access else SubscriptionState.EXPIRED
+
+
+def resume(subscription: Subscription, package: Package, refused_at: datetime | None) -> None:
+    """Let a canceled one renew again, where its dunning stood; `refused_at` is the last refusal."""
+    subscription.canceled_at = None
+    if subscription.past_due_at is None or refused_at is None:
+        move(subscription, SubscriptionState.ACTIVE)
+        subscription.due_at = charge_time(package, subscription.ended_at)
+    else:
+        move(subscription, SubscriptionState.PAST_DUE)
+        subscription.due_at = retry_time(package, refused_at)
+
+
+def is_owed(subscription: Subscription, now: datetime) -> bool:
+    """Tell whether money is owed: a charge was refused, or what was paid for or given is over.
+
+    The one answer to this: who owes may pay, and who may not pay owes nothing.
+    """
+    is_unpaid = subscription.state in (SubscriptionState.PAST_DUE, SubscriptionState.EXPIRED)
+    is_over = subscription.ended_at <= now
+    return is_unpaid or is_over or subscription.exhausted_at is not None
+
+
+def must_be_paid_first(subscription: Subscription, now: datetime) -> bool:
+    """Tell whether nothing but a payment brings a subscription back; then money is owed too.
+
+    While a charge is to come, as for one that is past due, another package may still be chosen.
+    """
+    is_charged_no_more = subscription.due_at is None
+    return is_charged_no_more and is_owed(subscription, now)
 
 
 def change(type_: str, subscription: Subscription, now: datetime) -> SubscriptionChange:
@@ -129,4 +189,5 @@ def change(type_: str, subscription: Subscription, now: datetime) -> Subscriptio
         now,
         SubscriptionState(subscription.state),
         subscription.next_package_id,
+        subscription.exhausted_at is not None,
     )

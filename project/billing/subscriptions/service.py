@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 
 from project.billing import queries, signals
-from project.billing.models import Customer, Package, Subscription
+from project.billing.models import Customer, Package, Subscription, SubscriptionPeriod
 from project.billing.packages.service import package_for_sale
 from project.billing.periods import PeriodUnit, boundary, period_from
 from project.billing.signals import SubscriptionChange
 from project.billing.states import SubscriptionState
 from project.billing.subscriptions import rules
+from project.billing.subscriptions.queries import has_ended, is_over
 from project.core import bulk, clock
 from project.core.claims import RELEASED
 from project.core.errors import Conflict, NotFound
@@ -44,7 +45,7 @@ def assign(customer: Customer, package_id: int) -> Assigned:
     """Give the customer a package: now if there is none, else from the period's end on.
 
     The first period is given; it is charged when it ends. Raises NotFound and BadRequest for the
-    package, and Conflict for the one that is running already.
+    package, and Conflict for the one that is taken already or whose last charge was refused.
     """
     package = package_for_sale(package_id)
     # A lock that lets others refer to the customer: a charge that begins now writes a payment.
@@ -53,16 +54,36 @@ def assign(customer: Customer, package_id: int) -> Assigned:
     running = _running(customer.id)
     if running is None:
         return Assigned(_start(customer, package), package, False)
+    now = clock.now()
+    _require_paid(running, now)
     if running.package_id == package.id and running.state != SubscriptionState.CANCELED:
         if running.next_package_id is None:
             raise Conflict(
-                f"The package {package.name!r} is running already.",
-                {"package_id": ["Running already."]},
+                f"The package {package.name!r} is taken already.",
+                {"package_id": ["Taken already."]},
             )
         running.next_package_id = None
-        _tell([rules.change("changed", running, clock.now())])
+        _tell([rules.change("changed", running, now)])
         return Assigned(running, package, False)
     return _change_at_end(running, package)
+
+
+def require_paid(customer_id: int) -> None:
+    """Raise Conflict for a customer who has to pay before another package can be taken."""
+    last = queries.current_subscription(customer_id)
+    if last is not None:
+        _require_paid(last, clock.now())
+
+
+def _require_paid(subscription: Subscription, now: datetime) -> None:
+    if not rules.must_be_paid_first(subscription, now):
+        return
+    why = (
+        "The last charge was refused."
+        if subscription.exhausted_at is not None
+        else "The package has expired, and a first period is given once."
+    )
+    raise Conflict(f"{why} Pay for the next period with POST /api/companies/packages/pay.")
 
 
 def _start(customer: Customer, package: Package) -> Subscription:
@@ -80,6 +101,14 @@ def _start(customer: Customer, package: Package) -> Subscription:
     )
     db.session.add(subscription)
     db.session.flush()
+    db.session.add(
+        SubscriptionPeriod(
+            subscription_id=subscription.id,
+            period_start=period.start,
+            period_end=period.end,
+            package_id=package.id,
+        )
+    )
     _tell([rules.change("assigned", subscription, now)])
     return subscription
 
@@ -89,9 +118,7 @@ def _change_at_end(running: Subscription, package: Package) -> Assigned:
     current = db.session.get_one(Package, running.package_id)
     running.next_package_id = None if running.package_id == package.id else package.id
     if running.state == SubscriptionState.CANCELED:
-        running.canceled_at = None
-        rules.move(running, SubscriptionState.ACTIVE)
-        running.due_at = rules.charge_time(current, running.ended_at)
+        rules.resume(running, current, queries.last_refused_at(running.id))
     _tell([rules.change("changed", running, now)])
     return Assigned(running, package, running.next_package_id is not None)
 
@@ -189,7 +216,8 @@ def cancel(customer_id: int) -> Subscription:
 
 
 def _running(customer_id: int) -> Subscription | None:
-    return db.session.scalars(
+    """Lock and return the subscription that runs; one that is over expires before it is seen."""
+    running = db.session.scalars(
         select(Subscription)
         .where(
             Subscription.customer_id == customer_id,
@@ -198,14 +226,34 @@ def _running(customer_id: int) -> Subscription | None:
         .with_for_update()
         .execution_options(populate_existing=True)
     ).one_or_none()
+    return None if running is None or expire_if_over(running) else running
+
+
+def expire_if_over(subscription: Subscription) -> bool:
+    """Expire a locked subscription whose access has ended, as the next run would; tell whether."""
+    now = clock.now()
+    if not is_over(subscription, now):
+        return False
+    rules.move(subscription, SubscriptionState.EXPIRED)
+    _tell([rules.change("expired", subscription, now)])
+    return True
+
+
+def expire_ended() -> int:
+    """Expire a number of subscriptions that were to end with their period; return how many."""
+    return _expire(has_ended(queries.subscriptions, clock.now()))
 
 
 def expire_some() -> int:
     """Expire a number of subscriptions whose access is to end; return how many."""
+    return _expire(queries.overdue_subscriptions(clock.now()))
+
+
+def _expire(which: ColumnElement[bool]) -> int:
     now = clock.now()
     chosen = (
         select(Subscription.id)
-        .where(queries.overdue_subscriptions(now))
+        .where(which)
         .order_by(Subscription.ended_at)
         .limit(EXPIRE_AT_ONCE)
         .with_for_update(skip_locked=True)
