@@ -32,6 +32,8 @@ ENVIRONMENTS = ["development", "testing", "production"]
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 SECONDS = Range(0.05, 120)
 COMPATIBILITY_SWITCHES = ("report-order", "error-words", "empty-filters", "form-ids")
+SIMULATED_CARRIERS = {"keyed": "/carrier/billing", "legacy": "/carrier/legacy"}
+"""The protocols of carriers, and where the simulator speaks each."""
 GATEWAY_SCHEMES = ("http", "https", "twilio", "twilio+http")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -100,6 +102,7 @@ class Settings:
     payment_waiting_days: int
     reconcile_window_seconds: int
     bill_missed_periods: bool
+    billing_protocol: str
     billing_url: str
     billing_token: str
     max_billing_try_limit: int
@@ -283,7 +286,11 @@ def _parse(env: Env) -> Settings:
         payment_waiting_days=env.int("PAYMENT_WAITING_DAYS", 7, validate=Range(1, 365)),
         reconcile_window_seconds=env.int("RECONCILE_WINDOW_SECONDS", 3600, validate=Range(60)),
         bill_missed_periods=env.bool("BILL_MISSED_PERIODS", False),
-        billing_url=env.str("BILLING_URL", f"{simulator}/carrier/billing"),
+        billing_protocol=env.str(
+            "BILLING_PROTOCOL", "keyed", validate=OneOf(list(SIMULATED_CARRIERS))
+        ),
+        billing_url=env.str("BILLING_URL", "")
+        or simulator + SIMULATED_CARRIERS.get(env.str("BILLING_PROTOCOL", "keyed"), ""),
         billing_token=_secret(env, "BILLING_TOKEN") or "development",
         max_billing_try_limit=env.int("MAX_BILLING_TRY_LIMIT", 3, validate=Range(1, 100)),
         billing_try_pause_seconds=env.int(

@@ -13,10 +13,13 @@ from simulator.json_http import bad_request, json_answer, not_found, read_object
 from simulator.scripts import Scripts, outcome_texts
 
 API = "/carrier/billing"
+LEGACY = "/carrier/legacy"
 BASE = "/control/carrier"
 CHARGED = "charged"
 REFUSED = "refused"
 PLANS = ("daily", "weekly")
+LEGACY_PLANS = {11: "daily", 21: "weekly"}
+LEGACY_STATUSES = {CHARGED: "success", REFUSED: "failure"}
 USUAL_REASON = "insufficient_funds"
 HANG_SECONDS = 60.0
 KEPT_CHARGES = 400_000
@@ -77,6 +80,7 @@ class Carrier:
         return [
             web.post(API, self.bill),
             web.get(f"{API}/{{key}}", self.show_charge),
+            web.post(LEGACY, self.bill_as_legacy),
             web.put(f"{BASE}/numbers/{{msisdn}}", self.set_script),
             web.get(f"{BASE}/charges", self.show_charges),
             web.get(BASE, self.show_counts),
@@ -94,15 +98,30 @@ class Carrier:
             if (made.msisdn, made.sub_plan) != (msisdn, sub_plan):
                 return json_answer({"error": "the key was used for something else"}, 409)
             return json_answer(made.shown())
+        made = await self._bill(request, key, msisdn, sub_plan)
+        return json_answer(made.shown()) if made else _no_answer()
+
+    async def bill_as_legacy(self, request: web.Request) -> web.Response:
+        """Draw a period's price as the older service knew it: each request is another charge."""
+        _check_key(request)
+        msisdn, sub_plan = await _legacy_order(request)
+        self._requests["requests"] += 1
+        made = await self._bill(request, None, f"+{msisdn}", LEGACY_PLANS[sub_plan])
+        return json_answer({"status": LEGACY_STATUSES[made.status]}) if made else _no_answer()
+
+    async def _bill(
+        self, request: web.Request, key: str | None, msisdn: str, sub_plan: str
+    ) -> Charge | None:
+        """Decide by the number's script; None where nothing was done and nothing is answered."""
         kind, _, reason = self._scripts.next(msisdn).partition(":")
         if kind == "hang":
             await asyncio.sleep(HANG_SECONDS)
         if kind in ("hang", "error"):
-            return json_answer({"error": "the billing core does not answer"}, 503)
+            return None
         made = await self._decide(key, msisdn, sub_plan, kind, reason)
         if kind == "drop" and request.transport is not None:
             request.transport.abort()
-        return json_answer(made.shown())
+        return made
 
     async def _decide(
         self, key: str | None, msisdn: str, sub_plan: str, kind: str, reason: str
@@ -166,6 +185,10 @@ class Carrier:
         )
 
 
+def _no_answer() -> web.Response:
+    return json_answer({"error": "the billing core does not answer"}, 503)
+
+
 def _charged(charges: Iterable[Charge]) -> Iterable[str]:
     return (charge.msisdn for charge in charges if charge.status == CHARGED)
 
@@ -183,3 +206,13 @@ async def _order(request: web.Request) -> tuple[str, str]:
     if sub_plan not in PLANS:
         raise bad_request("sub_plan is neither daily nor weekly")
     return msisdn, str(sub_plan)
+
+
+async def _legacy_order(request: web.Request) -> tuple[str, int]:
+    data = await read_object(request)
+    msisdn, sub_plan = data.get("msisdn"), data.get("sub_plan")
+    if not isinstance(msisdn, str) or not msisdn.isdecimal():
+        raise bad_request("msisdn is not text of digits, without a plus sign")
+    if type(sub_plan) is not int or sub_plan not in LEGACY_PLANS:
+        raise bad_request("sub_plan is neither 11 nor 21")
+    return msisdn, sub_plan

@@ -41,7 +41,7 @@ class Request:
 
     A body that is an open file is sent from its start in pieces, with its length announced, so
     it may be larger than memory. It goes over a fresh connection, once: it is never sent again
-    by itself.
+    by itself. So does a request that is to be sent `once`, whose doing twice nobody would notice.
     """
 
     method: str
@@ -51,6 +51,7 @@ class Request:
     deadline_seconds: float = 10.0
     max_answer_bytes: int = 65_536
     guarded: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ async def _exchange(request: Request) -> tuple[int, Mapping[str, str], bytes]:
     sessions = _sessions()
     trace = SimpleNamespace(reused=False)
     async with asyncio.timeout(request.deadline_seconds):
-        if not isinstance(request.body, bytes):
+        if request.once or not isinstance(request.body, bytes):
             return await _once(sessions.fresh(request.guarded), request, url, trace)
         try:
             return await _once(sessions.pooled(request.guarded), request, url, trace)

@@ -96,3 +96,19 @@ def test_charges_are_listed_and_forgotten(simulator_process: SimulatorClient) ->
 
     assert [(one["key"], one["sub_plan"]) for one in listed] == [("k2", "weekly")]
     assert simulator_process.control("GET", "/carrier/charges")["items"] == []
+
+
+def test_the_older_protocol_knows_no_key_and_charges_each_time(
+    simulator_process: SimulatorClient,
+) -> None:
+    simulator_process.control("PUT", "/carrier/numbers/+79001112233", {"outcomes": ["refused"]})
+
+    def bill_as_older(**changes: object) -> tuple[int, object]:
+        body = {"msisdn": "79001112233", "sub_plan": 11} | changes
+        answer = simulator_process.call("POST", "/carrier/legacy", body, headers=KEY)
+        return answer.status, answer.json().get("status") if answer.status == 200 else None
+
+    assert [bill_as_older() for _ in range(3)] == [(200, "failure"), *[(200, "success")] * 2]
+    assert simulator_process.control("GET", "/carrier")["charged"] == 2
+    assert bill_as_older(sub_plan="11") == bill_as_older(msisdn="+79001112233") == (400, None)
+    assert simulator_process.call("GET", "/carrier/legacy/k1", headers=KEY).status == 404

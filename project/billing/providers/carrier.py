@@ -22,11 +22,14 @@ from project.billing.providers.base import (
 from project.core import http_client
 from project.core.http_client import Answer, Request
 
-OK = (200, 201)
+OK = range(200, 300)
 NOT_FOUND = 404
 # Answers that say that nothing was done. 429 and 5xx may come after the work.
 REJECTED = frozenset({400, 401, 403, 404, 405, 410, 415, 422})
-STATUSES = {"charged": ProviderStatus.SUCCEEDED, "refused": ProviderStatus.CANCELED}
+# The words that carriers use, in any case.
+STATUSES = dict.fromkeys(("charged", "success", "paid"), ProviderStatus.SUCCEEDED) | dict.fromkeys(
+    ("refused", "failure", "declined"), ProviderStatus.CANCELED
+)
 # Refusals that trying again cannot change.
 HARD_REASONS = frozenset({"unknown_subscriber", "barred", "consent_withdrawn"})
 MAX_REASON_LENGTH = 200
@@ -54,7 +57,7 @@ class Carrier(PaymentProvider):
         answer = await self._send("POST", self._url, json.dumps(order).encode(), headers)
         if answer.status in REJECTED:
             return Rejected(f"answered {answer.status}")
-        word = _payment_in(answer, str(charge.payment_id), (charge.amount, charge.currency))
+        word = payment_in(answer, str(charge.payment_id), (charge.amount, charge.currency))
         return Unknown("has no state of its own request") if isinstance(word, NotThere) else word
 
     async def get(self, external_id: str) -> ProviderPayment | NotThere | Unknown:
@@ -62,7 +65,7 @@ class Carrier(PaymentProvider):
         answer = await self._send("GET", f"{self._url}/{external_id}")
         if answer.status == NOT_FOUND:
             return NotThere()
-        return _payment_in(answer, external_id, None)
+        return payment_in(answer, external_id, None)
 
     async def page(
         self,
@@ -94,9 +97,10 @@ def _plan(package_name: str) -> str:
     return package_name.rpartition("-")[2]
 
 
-def _payment_in(
+def payment_in(
     answer: Answer, external_id: str, asked_for: tuple[int, str] | None
 ) -> ProviderPayment | NotThere | Unknown:
+    """Read what a carrier answers; it says no amount, so it is what was `asked_for`."""
     if answer.status is None:
         return Unknown(answer.error or "no answer")
     if answer.status not in OK:
@@ -105,7 +109,8 @@ def _payment_in(
         said = json.loads(answer.body)
     except (ValueError, RecursionError):
         return Unknown("answered something that is not JSON")
-    status = STATUSES.get(str(said.get("status"))) if isinstance(said, dict) else None
+    word = str(said.get("status")).strip().casefold() if isinstance(said, dict) else ""
+    status = STATUSES.get(word)
     if status is None:
         return Unknown(f"answered no status that is known: {answer.body[:100]!r}")
     reason = _text(said.get("reason"))

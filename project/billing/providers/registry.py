@@ -4,9 +4,11 @@ from functools import lru_cache
 
 from project.billing.providers.base import PaymentProvider
 from project.billing.providers.carrier import Carrier
+from project.billing.providers.carrier_legacy import LegacyCarrier
 from project.billing.providers.yookassa import YooKassa
 from project.config import Settings, get_settings
 
+LEGACY = "legacy"
 DEFAULT_PROVIDER = YooKassa.name
 
 _replaced: dict[str, PaymentProvider] = {}
@@ -38,7 +40,7 @@ def _providers(settings: Settings) -> dict[str, PaymentProvider]:
         settings.yookassa_secret_key,
         deadline_seconds=settings.provider_timeout_seconds,
     )
-    carrier = Carrier(
+    carrier = (LegacyCarrier if settings.billing_protocol == LEGACY else Carrier)(
         settings.billing_url,
         settings.billing_token,
         deadline_seconds=settings.provider_timeout_seconds,
