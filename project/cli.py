@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from project.billing import commands as billing
+from project.billing import legacy as legacy_billing
 from project.callbacks import queries as callback_queries
 from project.callbacks.delivery import CallbackDelivery
 from project.clicks import commands as clicks
@@ -284,6 +285,15 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be import
 def import_legacy_mobile(dump: Path, timezone: str, dry_run: bool) -> None:
     """Import apps, devices and purchases, under their ids, from a MySQL DUMP."""
     _import_legacy(legacy_mobile.import_mobile, dump, timezone, dry_run)
+
+
+@legacy_commands.command("subscriptions")
+@DUMP
+@ZONE
+@DRY_RUN
+def import_legacy_subscriptions(dump: Path, timezone: str, dry_run: bool) -> None:
+    """Import plans, subscriptions and payments from a Postgres DUMP (pg_dump's plain format)."""
+    _import_legacy(legacy_billing.import_subscriptions, dump, timezone, dry_run)
 
 
 class _DryRun(Exception):

@@ -188,7 +188,6 @@ class Settings:
         """Return what SQLAlchemy is given to make an engine."""
         timeout_ms = self.statement_timeout_seconds * 1000
         return {
-            "hide_parameters": True,
             "pool_size": self.database_pool_size,
             "max_overflow": self.database_pool_size,
             "pool_timeout": 5,

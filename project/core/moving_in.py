@@ -15,11 +15,12 @@ SHOWN = 20
 
 @dataclass
 class MovingReport:
-    """How many rows were imported, were here already, or were left out and why."""
+    """How many rows were imported, were here already, or were left out and why; what to know."""
 
     imported: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def leave_out(self, table: str, row: Mapping[str, str | None], why: str) -> None:
         """Note a row that cannot be imported."""
@@ -35,7 +36,7 @@ class MovingReport:
         said += [f"  {line}" for line in self.left_out[:SHOWN]]
         if len(self.left_out) > SHOWN:
             said.append(f"  and {len(self.left_out) - SHOWN:,} more")
-        return said
+        return said + self.notes
 
 
 def moment(written: str | None, zone: tzinfo) -> datetime | None:
