@@ -321,7 +321,6 @@ def _basic_environment(folder: Path) -> dict[str, str]:
         "CALLBACK_ALLOWED_NETWORKS": "127.0.0.0/8",
         "REGISTER_RATE_LIMIT": "1000000/minute",
         "LOG_LEVEL": "WARNING",
-        "API_LOG_LEVEL": "warn",
     }
 
 

@@ -1,7 +1,6 @@
 """Perennial: subscriptions from the first click to every renewal, retry and callback."""
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from project import billing, callbacks, cli, clicks, companies, mobile, weather
 from project.config import get_settings
@@ -19,9 +18,6 @@ def create_app() -> Flask:
     app = transaction.TransactionalFlask("project")
     app.config.from_mapping(settings.flask_config())
     express.register(app)
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     configure_extensions(app)
     api.register(app)
     errors.register(app)

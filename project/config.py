@@ -76,9 +76,19 @@ class Settings:
     test_clock: bool
     migrations_dir: Path
     workers: int
+    host: str
+    port: int
+    api_workers: int
+    api_threads: int
+    api_wait_seconds: float
+    api_connections: int
     trusted_proxies: int
     compatibility: frozenset[str]
     max_body_bytes: int
+    body_timeout_seconds: float
+    body_min_bytes_per_second: int
+    bodies_memory_bytes: int
+    bodies_disk_bytes: int
     log_level: str
     log_format: str
     register_rate_limit: str
@@ -255,9 +265,19 @@ def _parse(env: Env) -> Settings:
         test_clock=env.bool("TEST_CLOCK", False),
         migrations_dir=ROOT / "migrations",
         workers=env.int("WORKERS", 8, validate=Range(1, 512)),
+        host=env.str("HOST", "127.0.0.1"),
+        port=env.int("PORT", 8000, validate=Range(0, 65_535)),
+        api_workers=env.int("API_WORKERS", 2, validate=Range(1, 256)),
+        api_threads=env.int("API_THREADS", 24, validate=Range(1, 1000)),
+        api_wait_seconds=env.float("API_WAIT_SECONDS", 10, validate=SECONDS),
+        api_connections=env.int("API_CONNECTIONS", 10_000, validate=Range(16)),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         compatibility=_switches(env.list("COMPATIBILITY", [])),
         max_body_bytes=env.int("MAX_BODY_BYTES", 1_048_576, validate=Range(1024)),
+        body_timeout_seconds=env.float("BODY_TIMEOUT_SECONDS", 30, validate=SECONDS),
+        body_min_bytes_per_second=env.int("BODY_MIN_BYTES_PER_SECOND", 4096, validate=Range(1)),
+        bodies_memory_bytes=env.int("BODIES_MEMORY_BYTES", 64 * 1024**2, validate=Range(65_536)),
+        bodies_disk_bytes=env.int("BODIES_DISK_BYTES", 4 * 1024**3, validate=Range(65_536)),
         log_level=env.str("LOG_LEVEL", "INFO", validate=OneOf(LOG_LEVELS)),
         log_format=env.str("LOG_FORMAT", "text", validate=OneOf(["text", "json"])),
         register_rate_limit=env.str("REGISTER_RATE_LIMIT", "300/minute", validate=_rate_limit),

@@ -3,9 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask
+from flask import Flask, request
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
@@ -13,6 +12,7 @@ from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 
+from project.addresses import UNKNOWN, counted_as
 from project.config import get_settings
 from project.redis_pool import shared_pool
 
@@ -34,7 +34,7 @@ class Base(DeclarativeBase):
 
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate()
-limiter = Limiter(key_func=get_remote_address)
+limiter = Limiter(key_func=lambda: counted_as(request.remote_addr or UNKNOWN))
 
 if TYPE_CHECKING:
     Model = Base

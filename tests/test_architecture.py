@@ -43,8 +43,24 @@ MADE_BY_TOOLS = {
     "htmlcov",
     "var",
 }
-KERNEL = ("project.core", "project.extensions", "project.redis_pool", "project.config")
-NOT_DOMAINS = {"core", "cli", "config", "extensions", "redis_pool", "schedule", "__init__"}
+KERNEL = (
+    "project.core",
+    "project.extensions",
+    "project.redis_pool",
+    "project.addresses",
+    "project.config",
+)
+NOT_DOMAINS = {
+    "addresses",
+    "cli",
+    "config",
+    "core",
+    "extensions",
+    "front",
+    "redis_pool",
+    "schedule",
+    "__init__",
+}
 
 PUBLIC = {
     "api-docs.openapi_json",

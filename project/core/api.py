@@ -15,6 +15,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from marshmallow import Schema, fields
 from werkzeug.routing import IntegerConverter
 
+from project.core import body_limits
 from project.core import input as inputs
 from project.core.auth import Credential, public
 from project.core.errors import PROBLEM_JSON
@@ -108,6 +109,7 @@ def register(app: Flask) -> None:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.converters["id"] = IdConverter
     app.before_request(_take_request_id)
+    body_limits.register(app)
     app.after_request(_finish_answer)
     app.config.update(
         API_TITLE="Perennial",

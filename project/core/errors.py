@@ -1,12 +1,13 @@
 """One way to report an error: RFC 9457 problem documents, written for people."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import psycopg
 import structlog
-from flask import Flask, Response, g, json, request
+from flask import Flask, Response, g, request
 from marshmallow import ValidationError
 from psycopg.errors import ProgramLimitExceeded
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
@@ -131,24 +132,36 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Build a problem document: type, title, status, detail, errors {field: [...]}, request_id."""
+    return Response(
+        problem_document(status, title, detail, errors, request_id=g.get("request_id")),
+        status=int(status),
+        headers=dict(headers or {}),
+        mimetype=PROBLEM_JSON,
+    )
+
+
+def problem_document(
+    status: int,
+    title: str,
+    detail: str,
+    errors: FieldErrors | None = None,
+    *,
+    request_id: str | None,
+) -> bytes:
+    """Return the body of a problem document, which needs no application around it."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,
         "status": int(status),
         "detail": detail,
-        "request_id": g.get("request_id"),
+        "request_id": request_id,
     }
     if errors:
         body["errors"] = errors
     if "error-words" in get_settings().compatibility:
         body |= {"error": detail, "message": detail, "details": errors or {}}
-    return Response(
-        # A field's name may hold half of a surrogate pair, which has no place in UTF-8.
-        json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
-        status=int(status),
-        headers=dict(headers or {}),
-        mimetype=PROBLEM_JSON,
-    )
+    # A field's name may hold half of a surrogate pair, which has no place in UTF-8.
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def register(app: Flask) -> None:

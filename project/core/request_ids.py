@@ -8,12 +8,17 @@ import uuid_utils.compat
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{8,64}")
 
 
+def new_request_id() -> str:
+    """Return an id that no other request has."""
+    return str(uuid_utils.compat.uuid7())
+
+
 def begin_request(given: str) -> str:
     """Have all that is logged carry the caller's own id, if it looks like one, or a new one.
 
     Returns that id; what an earlier request left in the context of the log is forgotten.
     """
-    request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.compat.uuid7())
+    request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     return request_id

@@ -19,6 +19,7 @@ from project.clicks.intake.signatures import HEADER, Signature
 from project.config import get_settings
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, requires
+from project.core.body_limits import takes_body_of
 from project.core.errors import ServiceUnavailable
 from project.core.express import Call
 from project.core.transaction import own_transactions
@@ -59,9 +60,9 @@ def take_at_once(call: Call) -> dict[str, Any]:
     blueprint.alt_response(403, description="The address is not on the allow-list."),
 )
 @own_transactions
+@takes_body_of(lambda: get_settings().webhook_max_body_bytes)
 def take_clicks() -> Response:
     """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
-    request.max_content_length = get_settings().webhook_max_body_bytes
     _admit(request.remote_addr)
     call = _call()
     good, bad, total = read_clicks(call.body, _window(call))

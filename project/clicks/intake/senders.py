@@ -1,6 +1,5 @@
 """Who may send, and how much: the allow-list, and a rate limit that costs next to nothing."""
 
-import ipaddress
 import time
 from functools import lru_cache
 from threading import Lock
@@ -8,6 +7,7 @@ from threading import Lock
 from limits import parse
 from redis import RedisError
 
+from project.addresses import counted_as, parse_address
 from project.config import Network, get_settings
 from project.core import clock
 from project.core.errors import Forbidden, TooManyRequests
@@ -22,12 +22,8 @@ NOTHING_LEFT = -1
 
 @lru_cache(maxsize=MAX_ADDRESSES)
 def _is_allowed(address: str, networks: tuple[Network, ...]) -> bool:
-    try:
-        sender = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(sender, "ipv4_mapped", None)
-    return any((mapped or sender) in network for network in networks)
+    sender = parse_address(address)
+    return sender is not None and any(sender in network for network in networks)
 
 
 def require_allowed(address: str | None) -> None:
@@ -53,6 +49,7 @@ class Allowance:
 
     def spend(self, address: str, limit: str) -> None:
         """Count a request. Raises TooManyRequests when the limit is reached."""
+        address = counted_as(address)
         amount, seconds = _parsed(limit)
         # Redis is asked under the lock: twenty times a stretch at most, by one thread for all.
         with self._lock:

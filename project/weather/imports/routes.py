@@ -7,6 +7,7 @@ from flask import Response, jsonify, request, stream_with_context
 
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator
+from project.core.body_limits import takes_body_of
 from project.core.idempotency import idempotent
 from project.core.input import read_body
 from project.core.pages import data_schema, list_schema, page_of
@@ -23,7 +24,7 @@ from project.weather.imports.schemas import (
     UploadQuerySchema,
     read_reference,
 )
-from project.weather.imports.uploads import taken_upload
+from project.weather.imports.uploads import most_upload_bytes, taken_upload
 from project.weather.states import TaskKind
 
 forecast_imports = Blueprint("forecast_imports", __name__, description="Forecasts by CSV.")
@@ -56,6 +57,7 @@ def _upload_route(blueprint: Blueprint, path: str, kind: TaskKind, summary: str)
         200, schema=data_schema(PreviewSchema), description="With dry_run: what would happen."
     )
     @own_transactions
+    @takes_body_of(most_upload_bytes)
     def upload(query: dict[str, Any]) -> Any:
         """Keep the file and read it in the background, or only look at it."""
         with taken_upload(request) as file:

@@ -32,6 +32,11 @@ class Upload:
             yield piece
 
 
+def most_upload_bytes() -> int:
+    """Return how large the body of an upload may be: the file, and the form around it."""
+    return get_settings().import_max_bytes + FORM_BYTES
+
+
 @contextmanager
 def taken_upload(request: Request) -> Iterator[Upload]:
     """Take the file of a multipart form (`file`), or the body itself as text/csv, for a while.
@@ -39,7 +44,6 @@ def taken_upload(request: Request) -> Iterator[Upload]:
     Raises BadRequest if there is none or it is empty, and 413 over IMPORT_MAX_BYTES. No
     transaction must be open: a slow client would keep it so.
     """
-    request.max_content_length = get_settings().import_max_bytes + FORM_BYTES
     if request.mimetype == "multipart/form-data":
         upload = _from_form(request)
     elif request.mimetype in RAW_TYPES:

@@ -1,0 +1,1 @@
+"""What reads requests from the network: whole, within limits, before Flask sees them."""

@@ -1,0 +1,151 @@
+"""The front of one process: its loop, its connections, its clock, and its end."""
+
+import asyncio
+import resource
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+import uvloop
+from flask import Flask
+
+from project.config import Settings
+from project.core.body_limits import body_limit
+from project.front.answers import Answer
+from project.front.bodies import Store
+from project.front.bridge import Threads
+from project.front.connection import Connection, Phase
+from project.front.request import Refused, Request
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.5
+STOP_SECONDS = 15.0
+BACKLOG = 2_048
+FILES_FOR_OTHERS = 200
+"""Of the files that a process may have open, so many are for what is no connection."""
+
+
+class Server:
+    """Serves one application to all connections of this process."""
+
+    def __init__(self, application: Any, settings: Settings) -> None:
+        self.store = Store(settings.bodies_memory_bytes, settings.bodies_disk_bytes)
+        self.body_seconds = settings.body_timeout_seconds
+        self.body_bytes_per_second = settings.body_min_bytes_per_second
+        self.is_stopping = False
+        self._application = application
+        self._max_body_bytes = settings.max_body_bytes
+        self._threads = Threads(
+            application,
+            threads=settings.api_threads,
+            wait_seconds=settings.api_wait_seconds,
+            hops=settings.trusted_proxies,
+        )
+        self._max_connections = min(settings.api_connections, _open_files() - FILES_FOR_OTHERS)
+        self._connections: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        self._reading: dict[Connection, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # What connections ask for.
+
+    def opened(self, connection: Connection) -> None:
+        """Keep account of a connection; if there are too many, one that waits must go."""
+        self._connections.add(connection)
+        if len(self._connections) > self._max_connections:
+            oldest = next(iter(self._idle), None) or next(iter(self._reading), None)
+            if oldest is not None:
+                oldest.give_up()
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+        self._idle.pop(connection, None)
+        self._reading.pop(connection, None)
+
+    def waits(self, connection: Connection, phase: Phase) -> None:
+        """Keep account of what a connection waits for."""
+        self._idle.pop(connection, None)
+        self._reading.pop(connection, None)
+        if phase is Phase.IDLE:
+            self._idle[connection] = None
+        elif phase in (Phase.HEAD, Phase.BODY):
+            self._reading[connection] = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something on the loop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def body_limit(self, request: Request, length: int | None) -> int:
+        """Return how many bytes the body may have. Raises Refused if `length` is more."""
+        if length is None or length <= self._max_body_bytes:
+            return self._max_body_bytes
+        limit = self._own_limit(request)
+        if length > limit:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return limit
+
+    def _own_limit(self, request: Request) -> int:
+        """Return the limit that the view of the request has by itself, or the common one."""
+        if not isinstance(self._application, Flask):
+            return self._max_body_bytes
+        path, _ = request.path_and_query()
+        return body_limit(self._application, path.decode("latin-1"), request.method)
+
+    async def answer(self, request: Request) -> Answer:
+        """Return the answer to a whole request."""
+        return await self._threads.answer(request, self.store, {})
+
+    # Its life.
+
+    def run(self, listener: socket.socket) -> None:
+        """Serve until SIGTERM or SIGINT comes, and bring to an end what has begun."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve(listener))
+
+    async def _serve(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        accepting = await loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=BACKLOG
+        )
+        watching = loop.create_task(self._watch())
+        await stopped.wait()
+        accepting.close()
+        await self._finish()
+        watching.cancel()
+        self._threads.stop()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            for connection in list(self._connections):
+                connection.look_at_clock(now)
+
+    async def _finish(self) -> None:
+        """Let requests that are being read or answered come to their end, for a while."""
+        self.is_stopping = True
+        deadline = time.monotonic() + STOP_SECONDS
+        for connection in list(self._connections):
+            connection.stop()
+        while self._connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        if self._connections:
+            log.warning("front.connections_cut", number=len(self._connections))
+
+
+def _open_files() -> int:
+    """Allow this process as many open files as it may have, and return how many that are."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
