@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from project.billing import queries
+from project.billing import installation, queries
 from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
+from project.billing.reconciliation.restoring import read_books
 from project.billing.subscriptions.service import expire_some
 from project.config import get_settings
 from project.core import clock
@@ -24,6 +25,8 @@ INLINE = click.option("--inline", is_flag=True, help="Do it here, with a progres
 @INLINE
 def autopayments_run(inline: bool) -> None:
     """Charge every subscription whose period ends today or has ended."""
+    if inline:
+        read_books()
     run_due(Autopayment(), lambda: _count(queries.subscriptions), "subscriptions", inline=inline)
 
 
@@ -81,6 +84,46 @@ def reconcile(since: str) -> None:
         raise click.ClickException(error.detail) from error
 
 
+@click.group("charges")
+def charges() -> None:
+    """Hold and release charges, before and after work on the database."""
+
+
+@charges.command("hold")
+@click.option("--reason", default="held by an operator", show_default=True)
+def hold_charges(reason: str) -> None:
+    """Charge nobody until `flask charges release`; what is under way is still asked after."""
+    with transaction():
+        installation.hold_charges(reason)
+    click.echo("Nobody is charged until `flask charges release`.")
+
+
+@charges.command("release")
+@click.option("--since", default="7d", show_default=True, help="How far back the books are read.")
+def release_charges(since: str) -> None:
+    """Read the providers' books, record what is missing here, then charge again."""
+    try:
+        with transaction():
+            held = installation.hold()
+        window = clock.parse_duration(since)
+        if held is not None and held.unread_from is not None:
+            window = max(window, clock.now() - held.unread_from)
+        _reconcile(window)
+    except AppError as error:
+        raise click.ClickException(error.detail) from error
+    with transaction():
+        installation.release_charges()
+    click.echo("Charges go on.")
+
+
+@charges.command("show")
+def show_charges() -> None:
+    """Say whether charges are held, and why."""
+    with transaction():
+        held = installation.hold()
+    click.echo(f"Held since {held.since:%F %T}: {held.reason}." if held else "Charges go on.")
+
+
 def _reconcile(window: timedelta) -> None:
     end = clock.now()
     report, unread = matching.reconcile_all(end - window, end)
@@ -111,4 +154,5 @@ COMMANDS = (
     match_pending_run,
     match_successful_run,
     reconcile,
+    charges,
 )

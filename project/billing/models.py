@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    SmallInteger,
     Text,
     UniqueConstraint,
     text,
@@ -26,7 +27,7 @@ from project.billing.states import (
     may_payment_move,
     may_subscription_move,
 )
-from project.core.models import Claimable, Timestamp, due_index
+from project.core.models import DATABASE_NOW, Claimable, Timestamp, due_index
 from project.extensions import Model
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "CaseKind",
     "ChargeTime",
     "Customer",
+    "Installation",
     "Package",
     "Payment",
     "PaymentState",
@@ -60,6 +62,11 @@ class Customer(Model):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (UniqueConstraint("kind", "reference"),)
+
+    @property
+    def written(self) -> str:
+        """Return the customer as `kind:reference`."""
+        return f"{self.kind}:{self.reference}"
 
 
 class Package(Model):
@@ -92,11 +99,34 @@ class Package(Model):
     )
 
 
+class Installation(Model):
+    """Which copy of the product this is, made once and kept through dumps; at most one row.
+
+    `timeline`, `database_oid` and `written_by` say in which database the row was written: where
+    they do not fit, the database was restored, copied or failed over (see `installation.py`).
+    """
+
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    key: Mapped[UUID]
+    timeline: Mapped[str] = mapped_column(Text)
+    database_oid: Mapped[int] = mapped_column(BigInteger)
+    written_by: Mapped[int] = mapped_column(BigInteger)
+    held_since: Mapped[datetime | None] = mapped_column(Timestamp)
+    hold_reason: Mapped[str | None] = mapped_column(Text)
+    books_unread_from: Mapped[datetime | None] = mapped_column(Timestamp)
+    restored_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
 class Subscription(Claimable, Model):
     """A customer's package; due when the next period is to be charged.
 
     `package_id`, `current_period_start` and `ended_at` are those of the last period that was paid
     for or given, which may be yet to begin: what runs now is told by `subscriptions.queries`.
+    `refused_at` is when the last try for the next period was answered without money, and NULL
+    while none was; `not_taken` counts the tries since then that came to no answer of that kind.
     """
 
     __tablename__ = "subscriptions"
@@ -110,6 +140,8 @@ class Subscription(Claimable, Model):
     current_period_start: Mapped[datetime] = mapped_column(Timestamp)
     ended_at: Mapped[datetime] = mapped_column(Timestamp)
     refusals: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    refused_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    not_taken: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     past_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
     exhausted_at: Mapped[datetime | None] = mapped_column(Timestamp)
     canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -127,6 +159,12 @@ class Subscription(Claimable, Model):
             name="charged_is_due",
         ),
         due_index("subscriptions"),
+        # The sweep for tries that come between two daily runs.
+        Index(
+            "ix_subscriptions_retried",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL AND (refusals > 0 OR not_taken > 0)"),
+        ),
         Index("ix_subscriptions_customer", "customer_id"),
         Index(
             "ix_subscriptions_running_end",
@@ -150,7 +188,10 @@ class Subscription(Claimable, Model):
 class Payment(Claimable, Model):
     """One try to be paid for one period; its id is the provider's idempotence key.
 
-    Due while it is pending: when the provider is to be asked what became of it.
+    Due while it is pending: when the provider is to be asked what became of it. `description` and
+    `plan` are as they were when it was made, so that the same key always carries the same request.
+    `made_at` is when by the real clock, by which the provider counts the life of a key; `sends`
+    how often it may have been sent; `is_answered` whether an answer came that nobody can read.
     """
 
     __tablename__ = "payments"
@@ -172,6 +213,11 @@ class Payment(Claimable, Model):
     return_url: Mapped[str | None] = mapped_column(Text)
     confirmation_url: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[str | None] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    plan: Mapped[str | None] = mapped_column(Text)
+    sends: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    is_answered: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    made_at: Mapped[datetime] = mapped_column(Timestamp, server_default=DATABASE_NOW)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     settled_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
@@ -247,7 +293,7 @@ class ReconciliationCase(Model):
         CheckConstraint(
             "kind IN ('paid_there_pending_here', 'paid_there_missing_here',"
             " 'paid_here_unknown_there', 'paid_here_unpaid_there', 'amount_differs',"
-            " 'unreadable_there')",
+            " 'unreadable_there', 'not_taken')",
             name="kind",
         ),
         Index(

@@ -5,7 +5,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, exists, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    and_,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.states import (
@@ -46,6 +58,21 @@ def has_pending_payment(subscription_id: Any) -> ColumnElement[bool]:
         payments.c.subscription_id == subscription_id,
         payments.c.state == str(PaymentState.PENDING),
     )
+
+
+def has_payment_for(subscription_id: int, period_start: datetime) -> bool:
+    """Tell whether a payment for this period is under way or made."""
+    found = exists().where(
+        payments.c.subscription_id == subscription_id,
+        payments.c.period_start == period_start,
+        payments.c.state.in_([str(PaymentState.PENDING), str(PaymentState.SUCCEEDED)]),
+    )
+    return bool(db.session.scalar(select(found)))
+
+
+def providers_in_use() -> set[str]:
+    """Return the names of the providers by which somebody pays."""
+    return set(db.session.scalars(select(Customer.provider).distinct()))
 
 
 def is_charge_left_over(last_run_at: datetime) -> bool:
@@ -124,14 +151,30 @@ def _oldest_due_at(table: Table, *among: ColumnElement[bool]) -> datetime | None
 
 
 def overdue_subscriptions(now: datetime) -> Any:
-    """Hold for subscriptions whose access is to end: those that end with their period at once,
-    others after 3 days.
+    """Hold for subscriptions whose access is to end, some with their period, others after 3 days.
+
+    Those days count for who was asked to pay and did not. While a payment is under way, or a try
+    is due that nobody has made, it is not the customer who is late; and where a try came later
+    than those days, because we were away, the package's tries decide and not the days.
     """
     running = [str(SubscriptionState.ACTIVE), str(SubscriptionState.PAST_DUE)]
-    return or_(
-        and_(Subscription.state.in_(running), Subscription.ended_at <= now - EXPIRED_AFTER),
-        has_ended(subscriptions, now),
+    deadline = Subscription.ended_at + EXPIRED_AFTER
+    was_asked = and_(
+        Subscription.refused_at.is_not(None),
+        Subscription.refused_at <= deadline,
+        Subscription.due_at > now,
     )
+    cannot_be_asked = exists().where(
+        Customer.id == Subscription.customer_id, Customer.payment_method_id.is_(None)
+    )
+    is_unpaid = and_(
+        Subscription.state.in_(running),
+        Subscription.ended_at <= now - EXPIRED_AFTER,
+        or_(was_asked, cannot_be_asked),
+        is_free(subscriptions),
+        not_(has_pending_payment(Subscription.id)),
+    )
+    return or_(is_unpaid, has_ended(subscriptions, now))
 
 
 def current_subscription(customer_id: int) -> Subscription | None:

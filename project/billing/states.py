@@ -64,6 +64,7 @@ class CaseKind(StrEnum):
     PAID_HERE_UNPAID_THERE = "paid_here_unpaid_there"
     AMOUNT_DIFFERS = "amount_differs"
     UNREADABLE_THERE = "unreadable_there"
+    NOT_TAKEN = "not_taken"
 
 
 _SUBSCRIPTION_MOVES = {

@@ -29,6 +29,7 @@ from project.core.transaction import transaction
 from project.extensions import db
 from tests.billing.conftest import Told
 from tests.billing.desk import (
+    PRICE,
     Desk,
     at_once,
     call_provider,
@@ -130,7 +131,7 @@ def test_a_resent_charge_that_is_not_taken_may_have_been_paid_before(
     with desk.trouble(CREATE, drop="after"):
         charge_due()
     with transaction():
-        db.session.execute(text("UPDATE packages SET name = 'Renamed in between'"))
+        db.session.execute(text("UPDATE payments SET description = 'Changed in between'"))
     clock.advance(minutes=11)
     charge_due()
     assert desk.states(sub) == ["pending"]
@@ -139,6 +140,22 @@ def test_a_resent_charge_that_is_not_taken_may_have_been_paid_before(
     charge_due()
     [payment] = desk.payments(sub)
     assert payment.state == "succeeded"
+    assert desk.paid_there() == {str(payment.id): 1}
+
+
+def test_a_renamed_package_is_asked_for_again_as_it_was_named_at_first(
+    desk: Desk, clock: Clock
+) -> None:
+    sub = desk.subscription()
+    clock.set_to(END)
+    with desk.trouble(CREATE, drop="after"):
+        charge_due()
+    with transaction():
+        db.session.execute(text("UPDATE packages SET name = 'Renamed in between', price = 5"))
+    clock.advance(minutes=11)
+    charge_due()
+    [payment] = desk.payments(sub)
+    assert (payment.state, payment.amount) == ("succeeded", PRICE)
     assert desk.paid_there() == {str(payment.id): 1}
 
 

@@ -1,25 +1,26 @@
 """Autopayments: due subscriptions are claimed with their payment rows committed, then charged."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import uuid_utils.compat
 from sqlalchemy import Select, select, update
 
-from project.billing import queries
+from project.billing import installation, queries
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.payments import settlement
 from project.billing.payments.settlement import NO_PAYMENT_METHOD, Word
 from project.billing.providers.base import (
     Charge,
     NotThere,
+    PaymentProvider,
     ProviderPayment,
     ProviderStatus,
     Rejected,
     Unknown,
+    Unreadable,
 )
 from project.billing.providers.registry import provider_named
 from project.billing.states import PaymentState, Trigger
@@ -38,22 +39,31 @@ PROMPT_CHARGES_DUE = Wakeup(
 # second payment, so the books are asked instead.
 KEY_LIVES_FOR = timedelta(hours=23)
 ASK_AGAIN_AFTER = timedelta(minutes=10)
+ONE_DAY = timedelta(days=1)
+NO_ID = UUID(int=0)
+# Payments of earlier releases have ids of version 7; what was sent of them named less.
+MEANING_VERSION = 5
+KEY_USED = "the key has made another payment; left to the provider's books"
+ANSWERED = "was answered, and nobody can read with what; left to people"
+NOT_TO_BE_ASKED = "may have been done, and the provider cannot be asked; left to people"
+SENT_ENOUGH = "sent as often as is allowed; left to the inquiry"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """A committed payment row that is to be sent to the provider.
 
     `is_first` if nobody can have sent it before; `is_key_alive` while the provider still knows
-    the key, by its clock and by ours.
+    the key, by its clock and by ours; `is_sent_again` once the same request is sent anew.
     """
 
     payment: Payment
     customer_reference: str
-    package_name: str
+    installation: UUID
     claim_id: UUID
     is_first: bool = True
     is_key_alive: bool = True
+    is_sent_again: bool = False
 
 
 class Autopayment:
@@ -67,7 +77,12 @@ class Autopayment:
         self.armful = settings.provider_concurrency
 
     def claim(self, limit: int) -> Sequence[Attempt]:
-        """Claim subscriptions and write a payment for each; both are committed before any call."""
+        """Claim subscriptions and write a payment for each; both are committed before any call.
+
+        Nothing is claimed while charges are held.
+        """
+        if installation.hold() is not None:
+            return []
         claimed = claim(
             queries.subscriptions,
             self._candidates(limit),
@@ -86,13 +101,14 @@ class Autopayment:
     def record(self, results: Sequence[tuple[Attempt, Word]]) -> None:
         """Record the provider's word and give the subscriptions back."""
         held = {attempt.payment.subscription_id or 0: attempt.claim_id for attempt, _ in results}
+        _count_sends([attempt for attempt, _ in results])
         given_back = settlement.settle([(one.payment.id, word) for one, word in results], held)
         _look_again_later([attempt for attempt, word in results if not _is_paid(attempt, word)])
         _release([one for one, _ in results if one.payment.subscription_id not in given_back])
 
     def is_anything_due(self) -> bool:
         """Tell whether a subscription is due that nobody works on."""
-        return queries.is_charge_due()
+        return queries.is_charge_due() and installation.hold() is None
 
 
 class PromptAutopayment(Autopayment):
@@ -126,22 +142,36 @@ def attempts_for(claimed: Claim) -> list[Attempt]:
     packages = _by_id(Package, _package_ids(subscriptions))
     customers = _by_id(Customer, {one.customer_id for one in subscriptions})
     now = clock.now()
-    wanted = [_payment_row(one, packages, customers[one.customer_id], now) for one in subscriptions]
+    pending = _with_pending_payments(ids)
+    wanted = [
+        _payment_row(one, packages, customers[one.customer_id], now)
+        for one in subscriptions
+        if one.id not in pending
+    ]
+    ours = installation.installation_key()
+    references = {one.id: customers[one.customer_id].written for one in subscriptions}
+    name_payments(wanted, references, ours)
+    bulk.insert_rows(queries.payments, wanted, skip_conflicts=True)
     new = {row["id"] for row in wanted}
-    _insert_unless_pending(wanted)
-    payments = _open_payments(wanted)
+    restored_at = installation.restored_at()
+    payments = _open_payments(ids)
     return [
         Attempt(
             payment,
-            f"{customer.kind}:{customer.reference}",
-            packages[payment.package_id].name,
+            customers[payment.customer_id].written,
+            ours,
             claimed.id,
-            is_first=payment.id in new,
+            is_first=payment.id in new and not _may_be_lost(payment, restored_at),
             is_key_alive=_is_key_alive(payment, now),
         )
         for payment in payments
-        if (customer := customers[payment.customer_id])
     ]
+
+
+def _may_be_lost(payment: Payment, restored_at: datetime | None) -> bool:
+    """Tell whether the payment may have been made before the database was restored."""
+    began = payment.period_start
+    return restored_at is not None and began is not None and began <= restored_at + ONE_DAY
 
 
 def _package_ids(subscriptions: Iterable[Subscription]) -> set[int]:
@@ -163,7 +193,7 @@ def _payment_row(
     period = rules.next_period(subscription, package, packages[subscription.package_id], now)
     first = subscription.refusals == 0
     return {
-        "id": uuid_utils.compat.uuid7(),
+        "id": NO_ID,
         "customer_id": customer.id,
         "package_id": package.id,
         "subscription_id": subscription.id,
@@ -177,30 +207,91 @@ def _payment_row(
         "period_end": period.end,
         "provider": customer.provider,
         "payment_method_id": customer.payment_method_id,
+        "description": package.name,
+        "plan": package.period,
+        "sends": 1,
         "created_at": now,
         "due_at": now + timedelta(seconds=settlement.FIRST_INQUIRY_SECONDS),
     }
 
 
-def _insert_unless_pending(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the payments; a subscription with one that is still pending gets no second one."""
-    pending = set(
+def _with_pending_payments(subscription_ids: Sequence[int]) -> set[int | None]:
+    """Return which subscriptions have a payment that is still pending: they get no second one."""
+    return set(
         db.session.scalars(
             select(Payment.subscription_id).where(
-                Payment.subscription_id.in_([row["subscription_id"] for row in rows]),
+                Payment.subscription_id.in_(subscription_ids),
                 Payment.state == str(PaymentState.PENDING),
             )
         )
     )
-    new = [row for row in rows if row["subscription_id"] not in pending]
-    bulk.insert_rows(queries.payments, new, skip_conflicts=True)
 
 
-def _open_payments(rows: Sequence[Mapping[str, Any]]) -> Sequence[Payment]:
-    return db.session.scalars(
+def name_payments(
+    rows: Sequence[dict[str, Any]], references: Mapping[int, str], ours: UUID
+) -> None:
+    """Give each payment the key of its meaning, and the price of its period's first try."""
+    numbers = dict.fromkeys(range(len(rows)), 0)
+    unnamed = set(numbers)
+    while unnamed:
+        for index in unnamed:
+            row = rows[index]
+            row["id"] = installation.payment_id(
+                ours,
+                references[row["subscription_id"]],
+                row["subscription_id"],
+                row["period_start"],
+                numbers[index],
+            )
+        taken = set(
+            db.session.scalars(
+                select(Payment.id).where(Payment.id.in_([rows[index]["id"] for index in unnamed]))
+            )
+        )
+        unnamed = {index for index in unnamed if rows[index]["id"] in taken}
+        for index in unnamed:
+            numbers[index] += 1
+    _keep_prices([rows[index] for index, number in numbers.items() if number > 0])
+
+
+def _keep_prices(rows: Sequence[dict[str, Any]]) -> None:
+    """Have later tries of a period draw what its first try was for, whatever changed since."""
+    if not rows:
+        return
+    firsts: dict[tuple[Any, ...], Payment] = {}
+    for first in db.session.scalars(
         select(Payment)
         .where(
             Payment.subscription_id.in_([row["subscription_id"] for row in rows]),
+            Payment.period_start.in_([row["period_start"] for row in rows]),
+        )
+        .order_by(Payment.created_at, Payment.id)
+    ):
+        firsts.setdefault((first.subscription_id, first.period_start, first.package_id), first)
+    for row in rows:
+        found = firsts.get((row["subscription_id"], row["period_start"], row["package_id"]))
+        if found is not None:
+            row["amount"], row["currency"] = found.amount, found.currency
+            row["period_end"] = found.period_end or row["period_end"]
+            row["description"] = found.description or row["description"]
+            row["plan"] = found.plan or row["plan"]
+
+
+def _count_sends(attempts: Sequence[Attempt]) -> None:
+    """Count the requests that were sent once more; the first one is counted by its row."""
+    table = queries.payments
+    again = [one.payment.id for one in attempts if one.is_sent_again]
+    if again:
+        db.session.execute(
+            update(table).where(table.c.id.in_(again)).values(sends=table.c.sends + 1)
+        )
+
+
+def _open_payments(subscription_ids: Sequence[int]) -> Sequence[Payment]:
+    return db.session.scalars(
+        select(Payment)
+        .where(
+            Payment.subscription_id.in_(subscription_ids),
             Payment.state == str(PaymentState.PENDING),
         )
         .order_by(Payment.id)
@@ -218,27 +309,49 @@ async def draw(attempt: Attempt) -> Word:
         return _refusal(payment, NO_PAYMENT_METHOD)
     if not attempt.is_key_alive:
         return Unknown("sent more than a day ago; left to reconciliation")
-    if not attempt.is_first and not provider.has_listing:
-        known = await provider.get(str(payment.id))
-        if not isinstance(known, NotThere):
+    if not attempt.is_first or payment.is_answered:
+        known = await _known_before(payment, provider)
+        if known is not None:
             return known
+    attempt.is_sent_again = not attempt.is_first
     word = await provider.create(_charge(attempt))
+    if isinstance(word, Unreadable):
+        return replace(word, is_of_request=True)
+    if isinstance(word, Rejected) and word.is_key_used:
+        return Unknown(KEY_USED)
     if isinstance(word, Rejected) and not attempt.is_first:
         # What was sent first may have been taken all the same.
         return Unknown(f"sent again, and not taken: {word.reason}")
     return word
 
 
+async def _known_before(payment: Payment, provider: PaymentProvider) -> Word | None:
+    """Return what became of a payment that was sent before; None if it may be sent once more.
+
+    An answer that nobody can read is no absence: such a request is never sent again.
+    """
+    if provider.has_listing:
+        return Unknown(ANSWERED) if payment.is_answered else None
+    if not provider.has_inquiry:
+        return cannot_be_asked(payment)
+    known = await provider.get(str(payment.id))
+    if not isinstance(known, NotThere):
+        return known
+    if payment.is_answered:
+        return Unknown(ANSWERED)
+    is_too_often = provider.max_sends is not None and payment.sends >= provider.max_sends
+    return Unknown(SENT_ENOUGH) if is_too_often else None
+
+
+def cannot_be_asked(payment: Any) -> Unreadable:
+    """Return the word on a payment without an answer, of a provider that tells nothing more."""
+    return Unreadable(NOT_TO_BE_ASKED, None, f"no answer to {payment.id}", is_of_request=True)
+
+
 def _is_key_alive(payment: Payment, now: datetime) -> bool:
     """Tell whether the provider still knows the key, by the product's clock and the real one."""
-    age = max(now - payment.created_at, clock.real_now() - _created_really(payment))
+    age = max(now - payment.created_at, clock.real_now() - payment.made_at)
     return age <= KEY_LIVES_FOR
-
-
-def _created_really(payment: Payment) -> datetime:
-    """Return when the payment was made by the real clock, from its id (a UUID of version 7)."""
-    milliseconds = payment.id.int >> 80
-    return datetime.fromtimestamp(milliseconds / 1000, tz=clock.real_now().tzinfo)
 
 
 def _refusal(payment: Payment, reason: str) -> ProviderPayment:
@@ -254,18 +367,26 @@ def _refusal(payment: Payment, reason: str) -> ProviderPayment:
 
 def _charge(attempt: Attempt) -> Charge:
     payment = attempt.payment
+    metadata = {
+        "payment_id": str(payment.id),
+        "customer": attempt.customer_reference,
+        "package_id": str(payment.package_id),
+    }
+    is_named_by_meaning = payment.id.version == MEANING_VERSION
+    if is_named_by_meaning:
+        metadata["installation"] = str(attempt.installation)
+    if is_named_by_meaning and payment.subscription_id and payment.period_start:
+        metadata["subscription_id"] = str(payment.subscription_id)
+        metadata["period_start"] = payment.period_start.astimezone(UTC).isoformat()
     return Charge(
         payment_id=payment.id,
         amount=payment.amount,
         currency=payment.currency,
         payment_method_id=payment.payment_method_id,
         return_url=payment.return_url,
-        description=attempt.package_name,
-        metadata={
-            "payment_id": str(payment.id),
-            "customer": attempt.customer_reference,
-            "package_id": str(payment.package_id),
-        },
+        description=payment.description or "",
+        metadata=metadata,
+        plan=payment.plan,
     )
 
 

@@ -9,7 +9,13 @@ from sqlalchemy import Row, Select, func, select, update
 
 from project.billing import queries
 from project.billing.models import Payment
-from project.billing.payments.charging import CHARGES_DUE, KEY_LIVES_FOR
+from project.billing.payments.charging import (
+    ANSWERED,
+    CHARGES_DUE,
+    KEY_LIVES_FOR,
+    KEY_USED,
+    cannot_be_asked,
+)
 from project.billing.payments.settlement import Word, settle
 from project.billing.providers.base import (
     NeverMade,
@@ -22,6 +28,7 @@ from project.billing.providers.registry import provider_named
 from project.billing.reconciliation import cases
 from project.billing.reconciliation.books import BookSearch
 from project.billing.states import PaymentState
+from project.billing.subscriptions.service import end_unpaid
 from project.config import get_settings
 from project.core import clock
 from project.core.claims import RELEASED, claim, due, is_free, lease_for
@@ -66,6 +73,8 @@ class PendingInquiry:
                 columns.provider,
                 columns.external_id,
                 columns.created_at,
+                columns.reason,
+                columns.is_answered,
             ],
         ).rows
 
@@ -78,16 +87,25 @@ class PendingInquiry:
         if payment.external_id is not None:
             return await provider.get(payment.external_id)
         is_over = _is_sent_no_more(payment)
+        if not provider.has_inquiry:
+            return cannot_be_asked(payment)
         if not provider.has_listing:
             word = await provider.get(str(payment.id))
-            return NeverMade(NEVER_MADE) if is_over and isinstance(word, NotThere) else word
+            if not isinstance(word, NotThere):
+                return word
+            if payment.is_answered:
+                return Unknown(ANSWERED)
+            return NeverMade(NEVER_MADE) if is_over else word
+        searched_from = KEY_LIVES_FOR if payment.reason == KEY_USED else timedelta()
         searched_until = SENT_BEFORE if is_over else timedelta()
         found = await self._search.find(
             provider,
             payment.id,
-            payment.created_at - SEARCHED_AROUND,
+            payment.created_at - searched_from - SEARCHED_AROUND,
             payment.created_at + searched_until + SEARCHED_AROUND,
         )
+        if found is None and payment.reason == KEY_USED:
+            return Unknown(KEY_USED)
         return found or (NeverMade(NEVER_MADE) if is_over else Unknown(NOT_FOUND))
 
     def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
@@ -160,7 +178,7 @@ class ExpiringInquiry(PendingInquiry):
             for payment, word in results
             if not isinstance(word, Unknown) or word.reason == NOT_FOUND
         ]
-        db.session.execute(
+        expired = db.session.scalars(
             update(queries.payments)
             .where(
                 queries.payments.c.id.in_(unanswered),
@@ -173,7 +191,9 @@ class ExpiringInquiry(PendingInquiry):
                 reason="no answer in time",
                 **RELEASED,
             )
-        )
+            .returning(queries.payments.c.subscription_id)
+        ).all()
+        end_unpaid([one for one in expired if one is not None])
 
     def count_due(self) -> int:
         """Count the payments that have been pending too long."""

@@ -3,10 +3,16 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from project.billing import queries
-from project.billing.payments.charging import CHARGES_DUE, Autopayment, PromptAutopayment
+from project.billing import installation, queries
+from project.billing.payments.charging import (
+    CHARGES_DUE,
+    PROMPT_CHARGES_DUE,
+    Autopayment,
+    PromptAutopayment,
+)
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
+from project.billing.reconciliation.restoring import read_books
 from project.billing.subscriptions.service import expire_ended, expire_some
 from project.config import get_settings
 from project.core import clock, pump
@@ -17,11 +23,13 @@ from project.core.transaction import transaction
 
 def charge_due() -> int:
     """Charge due subscriptions until none is due and return how many were recorded."""
+    read_books()
     return pump.run_in_worker(Autopayment())
 
 
 def charge_prompt() -> int:
     """Charge the subscriptions whose period has ended and that do not wait for the daily run."""
+    read_books()
     return pump.run_in_worker(PromptAutopayment())
 
 
@@ -64,7 +72,16 @@ def match_pending() -> int:
 
 
 def match_successful() -> int:
-    """Record what succeeded at the provider lately and is missing here; return the cases."""
+    """Record what succeeded at the provider lately and is missing here; return the cases.
+
+    Books that are to be read after a restore are read first, and held charges then go on.
+    """
+    with transaction():
+        was_held = installation.hold() is not None
+    if was_held and read_books():
+        with transaction():
+            wake(CHARGES_DUE)
+            wake(PROMPT_CHARGES_DUE)
     end = clock.now()
     start = end - timedelta(seconds=get_settings().reconcile_window_seconds)
     report, _ = matching.reconcile_all(start, end)

@@ -2,23 +2,23 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import uuid_utils.compat
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from project.billing import queries
+from project.billing import installation, queries
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.packages.service import existing_package, package_for_sale
-from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw
+from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw, name_payments
 from project.billing.payments.settlement import FIRST_INQUIRY_SECONDS, settle
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
 from project.billing.subscriptions import service as subscriptions
 from project.core import clock, http_client
-from project.core.errors import Conflict, NotFound
+from project.core.errors import Conflict, NotFound, ServiceUnavailable
 from project.core.queues import wake
 from project.core.transaction import transaction
 from project.extensions import db
@@ -38,9 +38,11 @@ def begin_purchase(customer: Customer, package_id: int, return_url: str) -> Atte
 def begin_retry(customer: Customer, trigger: Trigger) -> Attempt:
     """Write down a payment for what is owed, outside of the retries' count.
 
-    Raises NotFound without a subscription, and Conflict if nothing is owed or a payment is
-    still under way.
+    Raises NotFound without a subscription, Conflict if nothing is owed or a payment is still under
+    way, and ServiceUnavailable while charges are held: what is owed may have been paid.
     """
+    if installation.hold() is not None:
+        raise ServiceUnavailable("Charges are held until the books are read; try again later.")
     subscription = _owing_subscription(customer.id)
     package = existing_package(subscription.next_package_id or subscription.package_id)
     return _begin(
@@ -87,30 +89,38 @@ def _begin(
     return_url: str | None = None,
 ) -> Attempt:
     now = clock.now()
-    payment = Payment(
-        id=uuid_utils.compat.uuid7(),
-        customer_id=customer.id,
-        package_id=package.id,
-        subscription_id=subscription.id if subscription else None,
-        state=str(PaymentState.PENDING),
-        trigger=str(trigger),
-        attempt=1,
-        amount=package.price,
-        currency=package.currency,
-        period_start=period.start if period else None,
-        period_end=period.end if period else None,
-        provider=customer.provider,
-        payment_method_id=payment_method_id,
-        return_url=return_url,
-        created_at=now,
-        due_at=now + timedelta(seconds=FIRST_INQUIRY_SECONDS),
-    )
+    ours = installation.installation_key()
+    row: dict[str, Any] = {
+        "id": uuid5(ours, str(uuid_utils.compat.uuid7())),
+        "customer_id": customer.id,
+        "package_id": package.id,
+        "subscription_id": subscription.id if subscription else None,
+        "state": str(PaymentState.PENDING),
+        "trigger": str(trigger),
+        "attempt": 1,
+        "amount": package.price,
+        "currency": package.currency,
+        "description": package.name,
+        "plan": package.period,
+        "sends": 1,
+        "period_start": period.start if period else None,
+        "period_end": period.end if period else None,
+        "provider": customer.provider,
+        "payment_method_id": payment_method_id,
+        "return_url": return_url,
+        "created_at": now,
+        "due_at": now + timedelta(seconds=FIRST_INQUIRY_SECONDS),
+    }
+    if subscription is not None:
+        name_payments([row], {subscription.id: customer.written}, ours)
+    payment = Payment(**row)
     db.session.add(payment)
     try:
         db.session.flush()
     except IntegrityError as error:
         raise Conflict("A payment for this period is under way or made.") from error
-    return Attempt(payment, f"{customer.kind}:{customer.reference}", package.name, NO_CLAIM)
+    db.session.refresh(payment)
+    return Attempt(payment, customer.written, ours, NO_CLAIM)
 
 
 def wake_prompt_charges() -> None:

@@ -46,7 +46,6 @@ log = structlog.get_logger()
 
 FIRST_INQUIRY_SECONDS = 120
 MAX_INQUIRY_SECONDS = 3600
-NOT_TAKEN_RETRY = timedelta(hours=1)
 REASON_LENGTH = 500
 NO_PAYMENT_METHOD = "no_payment_method"
 NOTHING_HELD: Mapping[int, UUID] = MappingProxyType({})
@@ -187,9 +186,10 @@ def _hear(
         case Rejected(reason):
             _not_taken(payment, subscription, reason, hearing)
         case NeverMade(reason):
-            _never_made(payment, subscription, reason, hearing.now)
+            _never_made(payment, subscription, reason, hearing)
         case Unreadable(reason):
             cases.open_unreadable(word, payment.provider, payment)
+            payment.is_answered = payment.is_answered or word.is_of_request
             _still_pending(payment, hearing.now, reason)
         case Unknown(reason):
             _still_pending(payment, hearing.now, reason)
@@ -405,18 +405,20 @@ def _refused(
 def _not_taken(
     payment: Payment, subscription: Subscription | None, reason: str, hearing: _Hearing
 ) -> None:
-    """The provider did not take the request: that is no refusal of the customer's money."""
-    now = hearing.now
-    if not _move(payment, PaymentState.CANCELED, now, reason):
+    """The provider did not take the request: that is no refusal of the customer's money.
+
+    It is a case for people, and the customer is told nothing: nothing was asked of the card.
+    """
+    if not _move(payment, PaymentState.CANCELED, hearing.now, reason):
         return
     log.error("payment.not_taken", payment=str(payment.id), reason=reason)
-    if subscription is not None and subscription.due_at is not None:
-        subscription.due_at = now + NOT_TAKEN_RETRY
-    hearing.settled.append(_settled(payment, now, is_final=False))
+    cases.open_not_taken(payment, reason)
+    if subscription is not None and payment.trigger in COUNTED_TRIGGERS:
+        rules.put_off(subscription, hearing.now)
 
 
 def _never_made(
-    payment: Payment, subscription: Subscription | None, reason: str, now: datetime
+    payment: Payment, subscription: Subscription | None, reason: str, hearing: _Hearing
 ) -> None:
     """End a payment that never reached the provider, so that its period is charged anew.
 
@@ -424,10 +426,15 @@ def _never_made(
     """
     if payment.external_id is not None or payment.state != PaymentState.PENDING:
         return
-    _move(payment, PaymentState.EXPIRED, now, reason)
+    _move(payment, PaymentState.EXPIRED, hearing.now, reason)
     log.warning("payment.never_made", payment=str(payment.id))
-    if subscription is not None and subscription.due_at is not None:
-        subscription.due_at = now
+    if subscription is None or payment.trigger not in COUNTED_TRIGGERS:
+        return
+    if subscription.state == SubscriptionState.EXPIRED:
+        with db.session.no_autoflush:
+            if _running_of(payment.customer_id, hearing) is not None:
+                return
+    rules.take_up(subscription, hearing.now)
 
 
 def _settled(payment: Payment, now: datetime, *, is_final: bool) -> SettledPayment:

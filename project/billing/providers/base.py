@@ -22,7 +22,8 @@ class Charge:
     """Money to be drawn. `payment_id` is the idempotence key; `amount` is in minor units.
 
     With a saved `payment_method_id` nobody is asked; without one, the customer confirms at the
-    provider and comes back to `return_url`.
+    provider and comes back to `return_url`. `plan` is the unit of the period that is paid for,
+    such as day, for a provider that keeps the prices.
     """
 
     payment_id: UUID
@@ -32,6 +33,7 @@ class Charge:
     return_url: str | None
     description: str
     metadata: Mapping[str, str]
+    plan: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ class Unknown:
 class Unreadable(Unknown):
     """A payment of the provider that cannot be read, as it was `said`; nothing in it is guessed.
 
-    `external_id` is there if at least that could be read.
+    `external_id` is there if at least that could be read. `is_of_request` if it was the answer to
+    a request for money: that one may have been done, and is never sent again.
     """
 
     external_id: str | None
     said: str
+    is_of_request: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,13 @@ class NeverMade:
 
 @dataclass(frozen=True)
 class Rejected:
-    """The provider did not take the request: no payment came of it."""
+    """The provider did not take the request: no payment came of it.
+
+    `is_key_used` if it is because the same key has made another payment before.
+    """
 
     reason: str
+    is_key_used: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,15 @@ class PaymentProvider(Protocol):
     """A place that draws money. Outside trouble is an answer; nothing is raised for it.
 
     A provider that cannot list its payments sets `has_listing` to False: it is never compared as
-    a whole, its `page` is never asked for, and `get` takes our payment's id for its own.
+    a whole, its `page` is never asked for, and `get` takes our payment's id for its own. One that
+    cannot even be asked so sets `has_inquiry` to False: nothing is sent to it twice, and a payment
+    without an answer is left to people. `max_sends` is how often one request may be sent.
     """
 
     name: str
     has_listing: bool = True
+    has_inquiry: bool = True
+    max_sends: int | None = None
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Draw money; the same payment_id again is the same payment."""

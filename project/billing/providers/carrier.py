@@ -18,6 +18,7 @@ from project.billing.providers.base import (
     ProviderStatus,
     Rejected,
     Unknown,
+    Unreadable,
 )
 from project.core import http_client
 from project.core.http_client import Answer, Request
@@ -32,7 +33,9 @@ STATUSES = dict.fromkeys(("charged", "success", "paid"), ProviderStatus.SUCCEEDE
 )
 # Refusals that trying again cannot change.
 HARD_REASONS = frozenset({"unknown_subscriber", "barred", "consent_withdrawn"})
+PLANS = {"day": "daily", "week": "weekly"}
 MAX_REASON_LENGTH = 200
+MAX_EVIDENCE_LENGTH = 4000
 NO_LISTING = "the carrier lists no payments"
 
 
@@ -42,14 +45,17 @@ class Carrier(PaymentProvider):
     name = "carrier"
     has_listing = False
 
-    def __init__(self, url: str, token: str, *, deadline_seconds: float) -> None:
+    def __init__(
+        self, url: str, token: str, *, deadline_seconds: float, max_sends: int | None = None
+    ) -> None:
+        self.max_sends = max_sends
         self._url = url.rstrip("/")
         self._headers = {"Auth-Key": token}
         self._deadline_seconds = deadline_seconds
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Charge the number for a period of its plan."""
-        order = {"msisdn": charge.payment_method_id, "sub_plan": _plan(charge.description)}
+        order = {"msisdn": charge.payment_method_id, "sub_plan": _plan(charge)}
         headers = {
             "Idempotency-Key": str(charge.payment_id),
             "Content-Type": "application/json",
@@ -92,9 +98,9 @@ class Carrier(PaymentProvider):
         )
 
 
-def _plan(package_name: str) -> str:
-    """Return the carrier's plan: the last word of the package's name, `forecast-daily`: daily."""
-    return package_name.rpartition("-")[2]
+def _plan(charge: Charge) -> str:
+    """Return the carrier's plan: of the period, or for who tells none the last word of the name."""
+    return PLANS.get(charge.plan or "") or charge.description.rpartition("-")[2]
 
 
 def payment_in(
@@ -108,11 +114,11 @@ def payment_in(
     try:
         said = json.loads(answer.body)
     except (ValueError, RecursionError):
-        return Unknown("answered something that is not JSON")
+        return _unreadable(answer, "answered something that is not JSON")
     word = str(said.get("status")).strip().casefold() if isinstance(said, dict) else ""
     status = STATUSES.get(word)
     if status is None:
-        return Unknown(f"answered no status that is known: {answer.body[:100]!r}")
+        return _unreadable(answer, f"answered no status that is known: {answer.body[:100]!r}")
     reason = _text(said.get("reason"))
     amount, currency = asked_for or (0, "RUB")
     return ProviderPayment(
@@ -125,6 +131,12 @@ def payment_in(
         is_hard=reason in HARD_REASONS,
         names_amount=False,
     )
+
+
+def _unreadable(answer: Answer, reason: str) -> Unreadable:
+    """An answer that says that something was done, and not what."""
+    said = answer.body[:MAX_EVIDENCE_LENGTH].decode("latin-1").replace("\0", "\ufffd")
+    return Unreadable(reason, None, said)
 
 
 def _text(value: Any) -> str | None:

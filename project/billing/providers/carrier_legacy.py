@@ -63,4 +63,4 @@ class LegacyCarrier(Carrier):
 
 
 def _period(charge: Charge) -> str:
-    return PERIODS[charge.description.rpartition("-")[2]]
+    return charge.plan or PERIODS[charge.description.rpartition("-")[2]]

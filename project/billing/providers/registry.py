@@ -44,5 +44,6 @@ def _providers(settings: Settings) -> dict[str, PaymentProvider]:
         settings.billing_url,
         settings.billing_token,
         deadline_seconds=settings.provider_timeout_seconds,
+        max_sends=settings.max_billing_try_limit,
     )
     return {provider.name: provider for provider in (yookassa, carrier)}

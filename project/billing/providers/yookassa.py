@@ -36,6 +36,7 @@ MAX_REASON_LENGTH = 500
 MAX_EVIDENCE_LENGTH = 4000
 OK = 200
 NOT_FOUND = 404
+BAD_REQUEST = 400
 # Answers that say that nothing was done. 429 and 5xx may come after the work.
 REJECTED = frozenset({400, 401, 403, 404, 405, 410, 415})
 # Reasons for which trying again cannot help: YooKassa's guide, "Payment cancellation".
@@ -71,13 +72,13 @@ class YooKassa(PaymentProvider):
         headers = {"Idempotence-Key": str(charge.payment_id), "Content-Type": "application/json"}
         answer = await self._send("POST", "/payments", body, headers)
         if answer.status in REJECTED:
-            return Rejected(_described(answer))
+            return Rejected(_described(answer), is_key_used=_is_key_used(answer))
         return _payment_in(answer)
 
     async def get(self, external_id: str) -> ProviderPayment | NotThere | Unknown:
         """Return a payment."""
         answer = await self._send("GET", f"/payments/{external_id}")
-        if answer.status == NOT_FOUND:
+        if answer.status == NOT_FOUND and _says_not_found(answer):
             return NotThere()
         return _payment_in(answer)
 
@@ -144,6 +145,21 @@ def _body(charge: Charge) -> dict[str, Any]:
     return {**dict(request), "amount": params["amount"]}
 
 
+def _says_not_found(answer: Answer) -> bool:
+    """Tell whether YooKassa itself says so; anybody on the way may answer 404 to a wrong path."""
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("code") == "not_found"
+
+
+def _is_key_used(answer: Answer) -> bool:
+    """Tell whether a request was refused because its key has made another payment before."""
+    described = _described(answer).casefold()
+    return answer.status == BAD_REQUEST and "idempotence" in described and "duplicat" in described
+
+
 def _described(answer: Answer) -> str:
     said = _object_in(Answer(OK, answer.body, answer.headers, None, False, answer.seconds))
     description = None if isinstance(said, Unknown) else said.get("description")
@@ -164,7 +180,11 @@ def _object_in(answer: Answer) -> dict[str, Any] | Unknown:
 
 def _payment_in(answer: Answer) -> ProviderPayment | Unknown:
     said = _object_in(answer)
-    return said if isinstance(said, Unknown) else read_payment(said)
+    if not isinstance(said, Unknown):
+        return read_payment(said)
+    if answer.status != OK:
+        return said
+    return Unreadable(said.reason, None, _kept(answer.body[:MAX_EVIDENCE_LENGTH].decode("latin-1")))
 
 
 def _page(items: list[Any], next_cursor: Any) -> Page:

@@ -26,6 +26,7 @@ LEFT_OPEN = {
     CaseKind.PAID_HERE_UNKNOWN_THERE: TO_PEOPLE,
     CaseKind.AMOUNT_DIFFERS: TO_PEOPLE,
     CaseKind.UNREADABLE_THERE: TO_PEOPLE,
+    CaseKind.NOT_TAKEN: "a request of ours is not taken: mend what its reason says",
 }
 """What is written into a case that nothing can repair, by its kind."""
 DIGEST_LENGTH = 32
@@ -101,6 +102,26 @@ def open_unreadable(word: Unreadable, provider: str, payment: Payment | None = N
     there = {"said": word.said, "reason": word.reason}
     kind = CaseKind.UNREADABLE_THERE
     _write([_row(kind, provider, external_id, payment, there, LEFT_OPEN[kind])])
+
+
+def open_not_taken(payment: Payment, reason: str) -> None:
+    """Write down that the provider takes no requests of ours: one case for all with this reason.
+
+    One that was closed is opened again when it goes on.
+    """
+    digest = hashlib.sha256(reason.encode()).hexdigest()[:DIGEST_LENGTH]
+    kind, name = CaseKind.NOT_TAKEN, f"not-taken-{digest}"
+    _write([_row(kind, payment.provider, name, payment, {"reason": reason}, LEFT_OPEN[kind])])
+    db.session.execute(
+        update(ReconciliationCase)
+        .where(
+            ReconciliationCase.kind == str(kind),
+            ReconciliationCase.provider == payment.provider,
+            ReconciliationCase.external_id == name,
+            ReconciliationCase.state == RESOLVED,
+        )
+        .values(state=OPEN, resolved_at=None)
+    )
 
 
 def _row(

@@ -117,6 +117,31 @@ def _stretches(start: datetime, end: datetime) -> Iterator[tuple[datetime, datet
         start = until
 
 
+def match_under_way(provider: PaymentProvider, start: datetime, end: datetime) -> None:
+    """Write down what is under way at the provider, was begun by us and is missing here.
+
+    Such payments are lost with a database's last transactions; nobody is to begin them again.
+    Raises BooksUnreadable.
+    """
+    for status in (ProviderStatus.PENDING, ProviderStatus.WAITING_FOR_CAPTURE):
+        reading = books.pages(provider, start, end, status)
+        try:
+            while some := http_client.start(_next_pages(reading)).result():
+                items = [item for page in some for item in page.items]
+                with transaction():
+                    by_external_id, by_own_id = _known(provider.name, items)
+                    Repairs(provider.name).of_under_way(
+                        [
+                            item
+                            for item in items
+                            if item.external_id not in by_external_id
+                            and own_id_in(item) not in by_own_id
+                        ]
+                    )
+        finally:
+            http_client.start(reading.aclose()).result()
+
+
 def match_successful(
     provider: PaymentProvider, start: datetime, end: datetime, report: Report
 ) -> set[str]:

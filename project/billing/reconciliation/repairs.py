@@ -2,23 +2,29 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import structlog
 import uuid_utils.compat
 from sqlalchemy import select
 
-from project.billing import queries
+from project.billing import installation, queries
 from project.billing.customers.service import customer_named, known_customers
-from project.billing.models import Customer, Package, Payment
+from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.payments.settlement import settle
 from project.billing.providers.base import ProviderPayment
 from project.billing.reconciliation import cases
 from project.billing.reconciliation.books import own_id_in
 from project.billing.reconciliation.cases import NewCase
 from project.billing.states import CaseKind, PaymentState, Trigger
+from project.billing.subscriptions import rules
 from project.core import clock
 from project.core.errors import AppError
 from project.extensions import db
+
+log = structlog.get_logger()
 
 MAX_ID_DIGITS = 18
 
@@ -44,8 +50,24 @@ class Repairs:
             packages = _packages(items)
             customers = known_customers(item.metadata.get("customer", "") for item in items)
             for item in items:
+                if _is_foreign(item):
+                    log.info("reconciliation.foreign", external_id=item.external_id)
+                    continue
                 found[self._of_missing(item, packages, customers)] += 1
         return found
+
+    def of_under_way(self, items: Sequence[ProviderPayment]) -> None:
+        """Write payments down that we have begun, as their metadata say, and that are not ended."""
+        packages = _packages(items)
+        customers = known_customers(item.metadata.get("customer", "") for item in items)
+        for item in items:
+            package = packages.get(_id_in(item, "package_id") or 0)
+            customer = customers.get(item.metadata.get("customer", ""))
+            if package is None or customer is None or not _is_ours(item):
+                continue
+            payment = self._new_payment(item, package, customer)
+            if payment.subscription_id is not None:
+                db.session.add(payment)
 
     def write(self) -> None:
         """Write the payments and the cases, then give what was paid for."""
@@ -60,12 +82,13 @@ class Repairs:
         customers: Mapping[str, Customer],
     ) -> CaseKind:
         kind = CaseKind.PAID_THERE_MISSING_HERE
-        package = packages.get(_package_id(item) or 0)
+        package = packages.get(_id_in(item, "package_id") or 0)
         customer = _customer(item, customers) if package is not None else None
         if package is None or customer is None:
             self._leave(kind, item, "its metadata name nothing of ours")
             return kind
-        if (package.price, package.currency) != (item.amount, item.currency):
+        agrees = (package.price, package.currency) == (item.amount, item.currency)
+        if not agrees and not _is_ours(item):
             kind = CaseKind.AMOUNT_DIFFERS
             self._leave(kind, item, cases.TO_PEOPLE)
             return kind
@@ -78,15 +101,19 @@ class Repairs:
         own_id = own_id_in(item)
         if own_id is None or queries.payment_by_id(own_id) is not None:
             own_id = uuid_utils.compat.uuid7()
+        period = _period_asked_for(item, package, customer) or {}
         return Payment(
             id=own_id,
             customer_id=customer.id,
             package_id=package.id,
             state=str(PaymentState.PENDING),
-            trigger=str(Trigger.PURCHASE),
+            trigger=str(Trigger.SUBSCRIPTION_CYCLE if period else Trigger.PURCHASE),
             attempt=1,
-            amount=package.price,
-            currency=package.currency,
+            amount=item.amount,
+            currency=item.currency,
+            description=package.name,
+            plan=package.period,
+            **period,
             provider=self._provider_name,
             external_id=item.external_id,
             created_at=item.created_at,
@@ -103,13 +130,49 @@ class Repairs:
         self._words.append((payment.id, item))
 
 
-def _package_id(item: ProviderPayment) -> int | None:
-    written = item.metadata.get("package_id", "")
+def _is_foreign(item: ProviderPayment) -> bool:
+    """Tell whether the metadata name another installation; those of before named none."""
+    named = item.metadata.get("installation", "")
+    return named != "" and not _is_ours(item)
+
+
+def _is_ours(item: ProviderPayment) -> bool:
+    return item.metadata.get("installation") == str(installation.installation_key())
+
+
+def _period_asked_for(
+    item: ProviderPayment, package: Package, customer: Customer
+) -> dict[str, Any] | None:
+    """Return subscription and period that a payment of ours was made for, if they are there."""
+    subscription_id = _id_in(item, "subscription_id")
+    if subscription_id is None or not _is_ours(item):
+        return None
+    subscription = db.session.get(Subscription, subscription_id)
+    if subscription is None or subscription.customer_id != customer.id:
+        return None
+    try:
+        start = datetime.fromisoformat(item.metadata.get("period_start", ""))
+    except ValueError:
+        return None
+    is_asked_for = queries.has_payment_for(subscription_id, start)
+    if start.tzinfo is None or start < subscription.ended_at or is_asked_for:
+        return None
+    current = db.session.get_one(Package, subscription.package_id)
+    period = rules.period_beginning(subscription, package, current, start)
+    return {
+        "subscription_id": subscription.id,
+        "period_start": period.start,
+        "period_end": period.end,
+    }
+
+
+def _id_in(item: ProviderPayment, name: str) -> int | None:
+    written = item.metadata.get(name, "")
     return int(written) if written.isdecimal() and len(written) <= MAX_ID_DIGITS else None
 
 
 def _packages(items: Iterable[ProviderPayment]) -> dict[int, Package]:
-    ids = {package_id for item in items if (package_id := _package_id(item)) is not None}
+    ids = {named for item in items if (named := _id_in(item, "package_id")) is not None}
     found = db.session.scalars(select(Package).where(Package.id.in_(ids)))
     return {package.id: package for package in found}
 

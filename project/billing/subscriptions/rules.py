@@ -14,6 +14,9 @@ from project.billing.states import (
 from project.config import get_settings
 
 ONE_DAY = timedelta(days=1)
+NOT_TAKEN_RETRY = timedelta(hours=1)
+LONGEST_NOT_TAKEN_RETRY = timedelta(hours=8)
+MOST_DOUBLINGS = 8
 RUNNING = (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.CANCELED)
 
 
@@ -59,6 +62,19 @@ def next_period(
     return period_at(anchor, unit, count, now)
 
 
+def period_beginning(
+    subscription: Subscription, package: Package, current: Package, start: datetime
+) -> Period:
+    """Return the period that begins at a moment for which it was once asked for."""
+    unit, count = PeriodUnit(package.period), package.period_count
+    same_rhythm = (package.period, package.period_count) == (current.period, current.period_count)
+    if same_rhythm and start >= subscription.anchor_at:
+        found = period_at(subscription.anchor_at, unit, count, start)
+        if found.start == start:
+            return found
+    return period_from(start, unit, count, start)
+
+
 def anchor_of(subscription: Subscription, package: Package, period: Period) -> datetime:
     """Return the anchor that the period goes by: the old one if it fits, else its own start."""
     unit, count = PeriodUnit(package.period), package.period_count
@@ -97,6 +113,8 @@ def renew(
     subscription.ended_at = period.end
     stays_canceled = _stays_canceled(subscription, is_asked_for=is_asked_for)
     subscription.refusals = 0
+    subscription.refused_at = None
+    subscription.not_taken = 0
     subscription.past_due_at = subscription.exhausted_at = None
     if stays_canceled:
         move(subscription, SubscriptionState.CANCELED)
@@ -124,6 +142,8 @@ def refuse(
     What is paid for or given runs to its end all the same: access ends then.
     """
     subscription.refusals += 1
+    subscription.refused_at = now
+    subscription.not_taken = 0
     if subscription.due_at is None:
         return None
     subscription.past_due_at = subscription.past_due_at or now
@@ -175,6 +195,35 @@ def must_be_paid_first(subscription: Subscription, now: datetime) -> bool:
     """
     is_charged_no_more = subscription.due_at is None
     return is_charged_no_more and is_owed(subscription, now)
+
+
+def put_off(subscription: Subscription, now: datetime) -> None:
+    """Try again later what the provider did not take: that is no refusal, and ends nothing."""
+    subscription.refused_at = None
+    subscription.not_taken += 1
+    if subscription.due_at is not None:
+        wait = NOT_TAKEN_RETRY * 2 ** min(subscription.not_taken - 1, MOST_DOUBLINGS)
+        subscription.due_at = now + min(wait, LONGEST_NOT_TAKEN_RETRY)
+
+
+def take_up(subscription: Subscription, now: datetime) -> bool:
+    """Charge at once what surely never reached the provider; tell whether it is to be charged.
+
+    A subscription that has expired without ever being refused is brought back for it.
+    """
+    has_expired_unasked = (
+        subscription.state == SubscriptionState.EXPIRED
+        and subscription.refusals == 0
+        and subscription.canceled_at is None
+    )
+    if has_expired_unasked:
+        move(subscription, SubscriptionState.ACTIVE)
+    elif subscription.due_at is None:
+        return False
+    subscription.refused_at = None
+    subscription.not_taken += 1
+    subscription.due_at = now
+    return True
 
 
 def change(type_: str, subscription: Subscription, now: datetime) -> SubscriptionChange:

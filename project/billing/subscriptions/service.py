@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from project.billing import queries, signals
 from project.billing.models import Customer, Package, Subscription, SubscriptionPeriod
@@ -21,6 +21,7 @@ from project.core.errors import Conflict, NotFound
 from project.extensions import db
 
 EXPIRE_AT_ONCE = 500
+TWO_RUNS = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,20 @@ def expire_if_over(subscription: Subscription) -> bool:
 def expire_ended() -> int:
     """Expire a number of subscriptions that were to end with their period; return how many."""
     return _expire(has_ended(queries.subscriptions, clock.now()))
+
+
+def end_unpaid(subscription_ids: Sequence[int]) -> None:
+    """Let subscriptions expire whose payment the provider has and never decided.
+
+    They were asked to pay, and are not asked again: the provider may still say yes to the first.
+    """
+    table = queries.subscriptions
+    deadline = table.c.ended_at + queries.EXPIRED_AFTER
+    db.session.execute(
+        update(table)
+        .where(table.c.id.in_(subscription_ids), table.c.due_at.is_not(None))
+        .values(refused_at=table.c.ended_at, due_at=func.greatest(deadline, clock.now()) + TWO_RUNS)
+    )
 
 
 def expire_some() -> int:
