@@ -7,6 +7,7 @@ from ops import environment, postgres, valkey
 from ops.errors import OpsError, exit_status
 from ops.exclusive import is_running
 from ops.places import spare_place
+from ops.privileges import copy_account_name, remove_account
 
 # VAR_DIR may be a folder that others use too: only what is ours goes.
 OURS = (postgres.NAME, valkey.NAME, "log", "run", "secrets")
@@ -28,7 +29,7 @@ def main() -> int:
         return 1
     for folder in present:
         shutil.rmtree(folder)
-    settings.runtime_file.unlink(missing_ok=True)
+    remove_account(copy_account_name(settings.var_dir))
     print("Deleted.")
     return 0
 

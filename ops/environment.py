@@ -58,7 +58,7 @@ class Settings:
     @property
     def runtime_file(self) -> Path:
         """Return where commands in another terminal find the running copy."""
-        return self.var_dir / "runtime.env"
+        return self.var_dir / "run" / "runtime.env"
 
 
 def load(project: Path = PROJECT, environ: Mapping[str, str] | None = None) -> Settings:

@@ -45,12 +45,12 @@ def find_home(var_dir: Path, name: str) -> Home:
     Data that exist decide: they are used where they are, or refused, never left behind.
     """
     wanted = var_dir / name
+    spare = spare_place(var_dir) / name
     account = server_account(wanted / "data")
     if account is None:
-        return _own_home(wanted)
+        return _own_home(spare if _has_data(spare) and not _has_data(wanted) else wanted)
     if _has_data(wanted):
         return _reachable_home(wanted, account)
-    spare = spare_place(var_dir) / name
     if not _has_data(spare):
         _let_pass(var_dir)
         home = _try_home(wanted, account)
@@ -137,7 +137,8 @@ def _let_pass(var_dir: Path) -> None:
 
 def _has_data(folder: Path) -> bool:
     data = folder / "data"
-    return data.is_dir() and any(data.iterdir())
+    # Who may not look into it has to be told so, and not to be given an empty one.
+    return data.is_dir() and (not os.access(data, os.R_OK) or any(data.iterdir()))
 
 
 @functools.cache

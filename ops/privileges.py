@@ -1,12 +1,14 @@
-"""Whom the embedded servers run as: root hands them over to an ordinary user."""
+"""Whom a copy and its servers run as: root hands them over to an ordinary user."""
 
 import functools
+import hashlib
 import os
 import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +16,14 @@ from ops.errors import OpsError
 
 ACCOUNT = "perennial"
 HOME = "/nonexistent"
+ADMINISTRATION = "/usr/sbin:/sbin:/usr/bin:/bin"
 # Tried in this order; the first command that works makes the account.
 MAKERS = (
     ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", HOME),
     ("adduser", "--system", "--group", "--no-create-home", "--home", HOME),
 )
+REMOVERS = (("userdel",), ("deluser",))
+LOCKED_SECONDS = 10
 SPARE_ACCOUNTS = ("nobody", "daemon")
 
 
@@ -47,7 +52,30 @@ def server_account(data: Path) -> Account | None:
     owner = data.stat() if data.exists() else None
     if owner is not None and owner.st_uid != 0:
         return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
-    return _own_account()
+    return _own_account(ACCOUNT)
+
+
+def copy_account(var_dir: Path, folders: Sequence[Path]) -> Account:
+    """Return whom the copy in `var_dir` runs as when root starts it; made the first time.
+
+    Whoever owns one of its `folders` already, or data in them, goes on with it.
+    """
+    for folder in folders:
+        for path in (folder / "data", folder):
+            if path.exists() and path.stat().st_uid != 0:
+                return Account(_name(path.stat().st_uid), path.stat().st_uid, path.stat().st_gid)
+    return _own_account(copy_account_name(var_dir))
+
+
+def copy_account_name(var_dir: Path) -> str:
+    """Return the name of the account that is made for the copy in `var_dir`."""
+    return f"{ACCOUNT}-{hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:12]}"
+
+
+def remove_account(name: str) -> None:
+    """Remove an account that was made for a copy, if there is one and we are root."""
+    if os.geteuid() == 0 and _find(name) is not None:
+        _run_first(REMOVERS, name, until=lambda: _find(name) is None)
 
 
 def run_as(
@@ -91,6 +119,12 @@ def can_read(account: Account | None, paths: Sequence[Path]) -> bool:
     return run_as(account, ["/bin/sh", "-c", script, "sh", *paths]).returncode == 0
 
 
+def can_enter(account: Account, folder: Path) -> bool:
+    """Ask the kernel whether `account` gets into this folder."""
+    script = 'cd "$1"'
+    return run_as(account, ["/bin/sh", "-c", script, "sh", folder]).returncode == 0
+
+
 def hand_over(path: Path, account: Account | None) -> None:
     """Give one file or folder to `account`."""
     if account is not None:
@@ -98,36 +132,44 @@ def hand_over(path: Path, account: Account | None) -> None:
 
 
 @functools.cache
-def _own_account() -> Account:
-    account = _find(ACCOUNT) or _make()
+def _own_account(wanted: str) -> Account:
+    account = _find(wanted) or _make(wanted)
     if account is not None:
         return account
     for name in SPARE_ACCOUNTS:
         account = _find(name)
         if account is not None:
             print(
-                f"perennial: no account '{ACCOUNT}' could be made, so Postgres and Valkey "
-                f"run as '{name}'.",
+                f"perennial: no account '{wanted}' could be made, so its processes run as "
+                f"'{name}', which others may use as well.",
                 file=sys.stderr,
             )
             return account
     raise OpsError(
-        f"Postgres does not run as root, and no account '{ACCOUNT}' could be made for it. "
-        f"Make one with: useradd --system {ACCOUNT}"
+        f"Postgres does not run as root, and no account '{wanted}' could be made for it. "
+        f"Make one with: useradd --system {wanted}"
     )
 
 
-def _make() -> Account | None:
-    shell = shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin:/bin") or "/bin/false"
-    for command, *options in MAKERS:
-        program = shutil.which(command, path="/usr/sbin:/sbin:/usr/bin:/bin")
-        if program is None:
-            continue
-        run_as(None, [program, *options, "--shell", shell, ACCOUNT])
-        account = _find(ACCOUNT)
-        if account is not None:
-            return account
-    return None
+def _make(name: str) -> Account | None:
+    shell = shutil.which("nologin", path=ADMINISTRATION) or "/bin/false"
+    makers = [(*command, "--shell", shell) for command in MAKERS]
+    _run_first(makers, name, until=lambda: _find(name) is not None)
+    return _find(name)
+
+
+def _run_first(
+    commands: Sequence[tuple[str, ...]], name: str, *, until: Callable[[], bool]
+) -> None:
+    """Try the commands in their order until one has done it; wait while another changes users."""
+    for command, *options in commands:
+        program = shutil.which(command, path=ADMINISTRATION)
+        deadline = time.monotonic() + LOCKED_SECONDS
+        while program is not None and not until():
+            answer = run_as(None, [program, *options, name])
+            if "lock" not in answer.stderr or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
 
 
 def _find(name: str) -> Account | None:

@@ -120,8 +120,9 @@ def _works_in(pid: int, folder: Path, title: str) -> bool:
 
 def _open_files(pid: int) -> Iterator[str]:
     try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                yield os.readlink(entry.path)
+        names = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return
+    for name in names:
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/{pid}/fd/{name}")

@@ -18,6 +18,7 @@ from ops.errors import OpsError, exit_status
 from ops.exclusive import only_copy
 from ops.files import tail
 from ops.places import Home
+from ops.stepdown import step_down
 from ops.supervision import Control
 
 # A slow or busy machine may take a minute; what cannot start is told much sooner.
@@ -97,6 +98,9 @@ class Supervisord:
 def main() -> int:
     """Run a copy until somebody asks for its end; return the exit status."""
     settings, given = _settings()
+    still_root = step_down(settings, given)
+    if still_root:
+        _say(still_root)
     with only_copy(settings):
         _check_ports(settings)
         try:

@@ -201,8 +201,6 @@ class Settings:
             "pool_size": self.database_pool_size,
             "max_overflow": self.database_pool_size,
             "pool_timeout": 5,
-            # Errors are logged, and the values in them are customers'.
-            "hide_parameters": True,
             "connect_args": {
                 "connect_timeout": self.database_connect_timeout_seconds,
                 "options": f"-c timezone=UTC -c statement_timeout={timeout_ms}"
@@ -239,7 +237,7 @@ def load_environment() -> None:
     time.tzset()
     load_dotenv(os.environ.get("ENV_FILE") or ROOT / ".env", override=False)
     var_dir = Path(os.environ.get("VAR_DIR") or "var")
-    load_dotenv(ROOT / var_dir / "runtime.env", override=False)
+    load_dotenv(ROOT / var_dir / "run" / "runtime.env", override=False)
 
 
 def read_settings() -> Settings:

@@ -326,7 +326,10 @@ def test_the_environment_wins_over_the_file(
     monkeypatch.setenv("VAR_DIR", str(tmp_path))
     monkeypatch.setenv("WORKERS", "4")
     monkeypatch.delenv("REDIS_URL")
-    (tmp_path / "runtime.env").write_text("WORKERS=5\nREDIS_URL=unix:///run/valkey.sock?db=0\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "runtime.env").write_text(
+        "WORKERS=5\nREDIS_URL=unix:///run/valkey.sock?db=0\n"
+    )
 
     config.load_environment()
     settings = read_settings()

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ops import exclusive, ports
+from ops import exclusive, launch, ports, processes
 from ops.environment import PROJECT, load
 
 READY_SECONDS = 120
 STOP_SECONDS = 60
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root steps down")
 
 
 @pytest.fixture
@@ -48,9 +50,9 @@ def run(module: str, *arguments: str, env: dict[str, str]) -> subprocess.Complet
 
 
 @contextmanager
-def started(env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def started(env: dict[str, str], *wrapper: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-m", "ops.start"],
+        [*wrapper, sys.executable, "-m", "ops.start"],
         cwd=PROJECT,
         env=env,
         stdout=subprocess.PIPE,
@@ -114,6 +116,7 @@ def test_a_copy_starts_refuses_a_second_one_and_stops_without_a_trace(copy: dict
         names = [line.split()[0] for line in status]
         assert names == ["api", "postgres", "redis", "scheduler", "simulator", "worker:worker_00"]
         assert {line.split()[1] for line in status} == {"RUNNING"}
+        assert 0 not in owners(copy) or os.geteuid() != 0
 
         second = run("ops.start", env=copy)
         assert second.returncode == 1
@@ -125,8 +128,38 @@ def test_a_copy_starts_refuses_a_second_one_and_stops_without_a_trace(copy: dict
 
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_SECONDS) == 0
-    assert not (Path(copy["VAR_DIR"]) / "runtime.env").exists()
+    assert not (Path(copy["VAR_DIR"]) / "run" / "runtime.env").exists()
     assert_nothing_holds(Path(copy["VAR_DIR"]))
+
+
+@by_root
+def test_a_copy_that_root_may_not_hand_over_says_so_and_starts(copy: dict[str, str]):
+    """As in a container whose root may mount nothing, with the project below a private folder."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv is not installed")
+    with started(copy, setpriv, "--bounding-set", "-sys_admin") as process:
+        greeting = read_until(process, "Ctrl-C stops everything")
+        assert "cannot reach the project" in greeting
+        assert "everything else as root" in greeting
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0
+
+
+@by_root
+def test_two_copies_of_root_cannot_read_each_other(copy: dict[str, str], tmp_path: Path):
+    other = copy | {"VAR_DIR": str(tmp_path / "another"), "ENV_FILE": str(tmp_path / "another.env")}
+    other |= {"PORT": str(ports.free_port()), "SIMULATOR_PORT": str(ports.free_port())}
+    try:
+        for env in (copy, other):
+            with started(env) as process:
+                read_until(process, "Starting")
+        first, second = (Path(env["VAR_DIR"]) for env in (copy, other))
+        assert owner(first / "secrets") != owner(second / "secrets")
+        for folder in (*first.iterdir(), *second.iterdir()):
+            assert folder.stat().st_mode & 0o077 == 0, folder
+    finally:
+        assert run("ops.clean", "--yes", env=other).returncode == 0
 
 
 def test_nothing_outlives_a_supervisord_that_is_killed(copy: dict[str, str]):
@@ -139,6 +172,17 @@ def test_nothing_outlives_a_supervisord_that_is_killed(copy: dict[str, str]):
         assert process.wait(STOP_SECONDS) == 1
         assert "supervisord" in process.communicate()[0]
     assert_nothing_holds(Path(copy["VAR_DIR"]))
+
+
+def owner(path: Path) -> int:
+    return path.stat().st_uid
+
+
+def owners(copy: dict[str, str]) -> set[int]:
+    """Return whose the processes of the copy are: each of them has this lock open."""
+    pids = processes.holders(launch.programs_lock(Path(copy["VAR_DIR"])))
+    assert len(pids) > len(("api", "postgres", "redis", "scheduler", "simulator", "worker"))
+    return {owner(Path(f"/proc/{pid}")) for pid in pids}
 
 
 def is_postgres_up(var_dir: Path) -> bool:
