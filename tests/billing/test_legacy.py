@@ -13,6 +13,7 @@ from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.payments.jobs import charge_due, match_pending
 from project.extensions import db
 from simulator.client import SimulatorClient
+from tests.billing.desk import Desk
 from tests.time_machine import Clock
 
 Import = Callable[..., Result]
@@ -76,8 +77,9 @@ def test_plans_become_packages_by_price(import_subscriptions: Import) -> None:
 
 
 def test_a_user_is_charged_at_the_period_end_by_the_method_of_the_first_payment(
-    import_subscriptions: Import, clock: Clock, simulator: SimulatorClient
+    import_subscriptions: Import, clock: Clock, desk: Desk
 ) -> None:
+    desk.script("first-method")
     done = import_subscriptions(
         copied(SUBSCRIPTIONS, f"70 | user-a | ACTIVE | {at(3)} | 1 | {at(-58)}"),
         copied(
