@@ -19,13 +19,13 @@ from project.callbacks.models import (
     Endpoint,
     Trigger,
 )
-from project.callbacks.signing import new_signing_secret
+from project.callbacks.signing import is_signed, new_signing_secret
 from project.config import get_settings
 from project.core import bulk, clock
 from project.core.claims import is_free
 from project.core.errors import NotFound
 from project.core.queues import QueueName, Wakeup, wake
-from project.core.secrets import encrypt
+from project.core.secrets import decrypt, encrypt
 from project.extensions import db
 
 CALLBACKS_DUE = Wakeup("callbacks", QueueName.HIGH, "project.callbacks.jobs.deliver_due_callbacks")
@@ -83,6 +83,18 @@ def rotate_secret(endpoint_id: int) -> str:
     endpoint.former_secret_until = clock.now() + overlap
     endpoint.secret = encrypt(secret)
     return secret
+
+
+def is_signed_by_owner(
+    endpoint_id: int, message_id: str, timestamp: int, body: bytes, signature: str
+) -> bool:
+    """Tell whether whoever has the endpoint's secret signed a message, as we sign callbacks."""
+    endpoint = db.session.get_one(Endpoint, endpoint_id)
+    sealed = [endpoint.secret]
+    if endpoint.former_secret is not None and endpoint.former_secret_until is not None:
+        sealed += [endpoint.former_secret] if endpoint.former_secret_until > clock.now() else []
+    secrets = [decrypt(secret) for secret in sealed]
+    return is_signed(message_id, timestamp, body, signature, secrets)
 
 
 def emit(events: Sequence[NewEvent]) -> list[UUID]:

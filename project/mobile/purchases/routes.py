@@ -17,7 +17,7 @@ from project.core.input import parse_object, read_body, require_known_fields
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
 from project.mobile.devices.auth import FIELDS, HEADER, device, given_token, known_device
-from project.mobile.devices.service import authenticate_device, unknown_token
+from project.mobile.devices.service import authenticate_device, put_in_force, unknown_token
 from project.mobile.models import Purchase, PurchaseState
 from project.mobile.purchases import queries, service, verification
 from project.mobile.purchases.schemas import (
@@ -87,6 +87,9 @@ def _entitlement(body: Mapping[str, Any], client_token: str) -> dict[str, Any]:
     # The busiest route by far: it reads and writes by hand what schemas do elsewhere.
     require_known_fields(body, FIELDS)
     found = queries.entitlement(client_token)
+    if found is None:
+        put_in_force(client_token)
+        found = queries.entitlement(client_token)
     if found is None:
         raise unknown_token()
     if found.state is None:
