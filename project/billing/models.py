@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from project.billing.states import (
     AtRetryEnd,
+    Audience,
     CaseKind,
     ChargeTime,
     PaymentState,
@@ -32,6 +33,7 @@ from project.extensions import Model
 
 __all__ = [
     "AtRetryEnd",
+    "Audience",
     "CaseKind",
     "ChargeTime",
     "Customer",
@@ -87,6 +89,9 @@ class Package(Model):
     charged: Mapped[str] = mapped_column(
         Text, default=str(ChargeTime.ON_THE_DAY), server_default=str(ChargeTime.ON_THE_DAY)
     )
+    audience: Mapped[str] = mapped_column(
+        Text, default=str(Audience.COMPANIES), server_default=str(Audience.COMPANIES)
+    )
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
@@ -96,6 +101,7 @@ class Package(Model):
         CheckConstraint("status IN ('active', 'inactive')", name="status"),
         CheckConstraint("at_retry_end IN ('expire', 'cancel')", name="at_retry_end"),
         CheckConstraint("charged IN ('on_the_day', 'at_the_end')", name="charged"),
+        CheckConstraint("audience IN ('companies', 'internal')", name="audience"),
     )
 
 

@@ -277,6 +277,21 @@ def package_by_id(package_id: int) -> Package | None:
     return db.session.get(Package, package_id, populate_existing=True)
 
 
+def is_package_taken(package_id: int) -> bool:
+    """Tell whether anybody has or had the package, is to have it, or was to pay for it."""
+    return bool(
+        db.session.scalar(
+            select(
+                or_(
+                    exists().where(subscriptions.c.package_id == package_id),
+                    exists().where(subscriptions.c.next_package_id == package_id),
+                    exists().where(payments.c.package_id == package_id),
+                )
+            )
+        )
+    )
+
+
 def customer_by_reference(kind: str, reference: str) -> Customer | None:
     """Return the customer of this kind and reference."""
     return db.session.scalars(

@@ -48,6 +48,13 @@ class AtRetryEnd(StrEnum):
     CANCEL = "cancel"
 
 
+class Audience(StrEnum):
+    """Whom a package is for: companies take them; internal ones are made and kept by settings."""
+
+    COMPANIES = "companies"
+    INTERNAL = "internal"
+
+
 class ChargeTime(StrEnum):
     """When a period's successor is charged: on the day (UTC) of its end, or when it ends."""
 

@@ -36,6 +36,7 @@ PACKAGE = (
     "retry_attempts",
     "retry_interval_seconds",
     "at_retry_end",
+    "audience",
     "created_at",
 )
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from yookassa.domain.models.currency import Currency
 from yookassa.domain.request import PaymentRequest
 from yookassa.domain.response import PaymentResponse
 
@@ -34,6 +35,9 @@ MAX_ANSWER_BYTES = 4_000_000
 MAX_ID_LENGTH = 64
 MAX_REASON_LENGTH = 500
 MAX_EVIDENCE_LENGTH = 4000
+# All of them have hundredths, as its amounts do; of these there are ten digits before the point.
+CURRENCIES = frozenset(name for name in vars(Currency) if name.isupper())
+MAX_AMOUNT = 10**12 - 1
 OK = 200
 NOT_FOUND = 404
 BAD_REQUEST = 400
@@ -59,6 +63,8 @@ class YooKassa(PaymentProvider):
     """Payments at YooKassa; one object per shop, nothing global."""
 
     name = "yookassa"
+    currencies = CURRENCIES
+    max_amount = MAX_AMOUNT
 
     def __init__(self, url: str, shop_id: str, secret_key: str, *, deadline_seconds: float) -> None:
         self._url = url.rstrip("/")

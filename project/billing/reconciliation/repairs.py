@@ -18,7 +18,7 @@ from project.billing.providers.base import ProviderPayment
 from project.billing.reconciliation import cases
 from project.billing.reconciliation.books import own_id_in
 from project.billing.reconciliation.cases import NewCase
-from project.billing.states import CaseKind, PaymentState, Trigger
+from project.billing.states import Audience, CaseKind, PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.core import clock
 from project.core.errors import AppError
@@ -173,7 +173,9 @@ def _id_in(item: ProviderPayment, name: str) -> int | None:
 
 def _packages(items: Iterable[ProviderPayment]) -> dict[int, Package]:
     ids = {named for item in items if (named := _id_in(item, "package_id")) is not None}
-    found = db.session.scalars(select(Package).where(Package.id.in_(ids)))
+    found = db.session.scalars(
+        select(Package).where(Package.id.in_(ids), Package.audience == str(Audience.COMPANIES))
+    )
     return {package.id: package for package in found}
 
 
