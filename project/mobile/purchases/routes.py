@@ -56,6 +56,9 @@ def buy(body: dict[str, Any]) -> Any:
     answer = verification.ask_store_now(claimed) if claimed else None
     with transaction():
         purchase = service.existing_purchase(purchase_id)
+    if purchase.app_id != buyer.app_id:
+        # Another app handed it in while the store was asked, and has it.
+        raise service.belongs_to_another_app()
     if isinstance(answer, (Refused, Verified)) and purchase.state == PurchaseState.CANCELED:
         raise PaymentRequired(
             f"The receipt is not good: {purchase.reason}.", {"receipt": ["Refused by the store."]}
