@@ -169,7 +169,6 @@ def test_an_app_id_may_be_digits_in_a_string(
         ("os", "iOS"),
         ("os", ""),
         ("os", ["ios"]),
-        ("click_id", "x" * 256),
         ("colour", "red"),
     ],
 )
@@ -193,10 +192,18 @@ def test_what_a_device_must_say_of_itself(
 def test_the_longest_values_are_taken_as_they_are(
     client: FlaskClient, operator: FlaskClient, factory: Factory
 ) -> None:
-    longest = {"uid": "ü" * 255, "language": "x" * 35, "click_id": "天" * 255}
+    longest = {"uid": "ü" * 255, "language": "x" * 35, "click_id": "天" * 2048}
     registered(client, phone(factory.app(), **longest))
     device = only_device(operator)
     assert {name: device[name] for name in longest} == longest
+
+
+@pytest.mark.parametrize("value", ["x" * 2049, "", "two\nlines", "half \ud83d", 7, ["c"], None])
+def test_a_click_id_that_does_not_fit_stops_no_device(
+    client: FlaskClient, operator: FlaskClient, factory: Factory, value: object
+) -> None:
+    registered(client, phone(factory.app(), click_id=value))
+    assert only_device(operator)["click_id"] is None
 
 
 def test_devices_are_listed_by_app_and_os(operator: FlaskClient, factory: Factory) -> None:

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.input import ForeignId, Id, InputSchema, Moment, PageSchema, Text
+from project.core.input import ClickId, ForeignId, Id, InputSchema, Moment, PageSchema, Text
 from project.mobile.models import MAX_TOKEN_LENGTH, DeviceOs
 
 OS = validate.OneOf([str(os) for os in DeviceOs])
@@ -21,7 +21,7 @@ class DeviceRegisterSchema(InputSchema):
     app_id = Id(required=True, data_key="appId")
     language = Text(required=True, validate=validate.Length(1, 35))
     os = fields.String(required=True, validate=OS)
-    click_id = Text(validate=validate.Length(1, 255))
+    click_id = ClickId()
     client_token = fields.String(
         data_key="client-token", validate=validate.Length(1, MAX_TOKEN_LENGTH)
     )
