@@ -210,6 +210,7 @@ class Payment(Claimable, Model):
     trigger: Mapped[str] = mapped_column(Text)
     attempt: Mapped[int]
     amount: Mapped[int] = mapped_column(BigInteger)
+    refunded_amount: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     currency: Mapped[str] = mapped_column(Text)
     period_start: Mapped[datetime | None] = mapped_column(Timestamp)
     period_end: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -236,6 +237,7 @@ class Payment(Claimable, Model):
         ),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
         CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("refunded_amount >= 0", name="refunded_amount"),
         UniqueConstraint("provider", "external_id"),
         # Never charge twice: one payment per period that took the money or may yet do so.
         Index(
@@ -299,7 +301,7 @@ class ReconciliationCase(Model):
         CheckConstraint(
             "kind IN ('paid_there_pending_here', 'paid_there_missing_here',"
             " 'paid_here_unknown_there', 'paid_here_unpaid_there', 'amount_differs',"
-            " 'unreadable_there', 'not_taken')",
+            " 'unreadable_there', 'not_taken', 'refunded_there', 'given_up')",
             name="kind",
         ),
         Index(

@@ -258,6 +258,18 @@ def pending_payment_of(customer_id: int) -> Payment | None:
     ).one_or_none()
 
 
+def charged_ahead(subscription_id: int, now: datetime) -> Sequence[Payment]:
+    """Return the payments that were drawn by themselves for periods that are yet to begin."""
+    return db.session.scalars(
+        select(Payment).where(
+            Payment.subscription_id == subscription_id,
+            Payment.state == str(PaymentState.SUCCEEDED),
+            Payment.trigger.in_([str(trigger) for trigger in COUNTED_TRIGGERS]),
+            Payment.period_start > now,
+        )
+    ).all()
+
+
 def last_refused_at(subscription_id: int) -> datetime | None:
     """Return when a charge of the cycle, which uses up a try, was refused the last time."""
     return db.session.scalars(

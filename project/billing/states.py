@@ -71,6 +71,8 @@ class CaseKind(StrEnum):
     PAID_HERE_UNPAID_THERE = "paid_here_unpaid_there"
     AMOUNT_DIFFERS = "amount_differs"
     UNREADABLE_THERE = "unreadable_there"
+    REFUNDED_THERE = "refunded_there"
+    GIVEN_UP = "given_up"
     NOT_TAKEN = "not_taken"
 
 

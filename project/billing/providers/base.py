@@ -52,6 +52,8 @@ class ProviderPayment:
     confirmation_url: str | None = None
     names_amount: bool = True
     """False where the provider keeps the prices and says none; `amount` is then ours, or 0."""
+    refunded_amount: int = 0
+    """How much of it was given back so far, in minor units."""
 
 
 @dataclass(frozen=True)

@@ -220,9 +220,19 @@ def read_payment(said: Any) -> ProviderPayment | Unreadable:
             is_hard=reason in HARD_REASONS,
             saved_method_id=method.id if method and method.saved else None,
             confirmation_url=getattr(payment.confirmation, "confirmation_url", None),
+            refunded_amount=_refunded(said.get("refunded_amount"), payment.amount.currency),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         return _unreadable(said, error)
+
+
+def _refunded(said: Any, currency: str) -> int:
+    """Return what was given back; it has a currency of its own, which must be the payment's."""
+    if said is None:
+        return 0
+    if said["currency"] != currency:
+        raise ValueError(f"refunded in {said['currency']!r}, paid in {currency}")
+    return from_decimal_text(_text(said["value"]), currency)
 
 
 def _unreadable(said: Any, error: Exception) -> Unreadable:

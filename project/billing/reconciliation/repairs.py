@@ -43,6 +43,13 @@ class Repairs:
         self._repair(kind, payment, item, "recorded as paid")
         return kind
 
+    def of_refunded(self, payment: Payment, item: ProviderPayment) -> CaseKind | None:
+        """Have it noted if more was given back of a payment than is known here."""
+        if item.refunded_amount <= payment.refunded_amount:
+            return None
+        self._words.append((payment.id, item))
+        return CaseKind.REFUNDED_THERE
+
     def of_missing(self, items: Sequence[ProviderPayment]) -> Counter[str]:
         """Make payments from the metadata where these name something of ours; count the cases."""
         found: Counter[str] = Counter()
