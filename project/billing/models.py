@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
     SmallInteger,
@@ -189,6 +190,11 @@ class Subscription(Claimable, Model):
             postgresql_where=text("state IN ('pending', 'active', 'past_due', 'canceled')"),
         ),
     )
+
+    @classmethod
+    def is_pausing(cls, now: datetime) -> ColumnElement[bool]:
+        """Hold for those that are tried again; the others wait for the end of their period."""
+        return cls.ended_at <= now
 
 
 class Payment(Claimable, Model):

@@ -245,7 +245,8 @@ def _outcome(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
     callback, answer, is_attempt = sent.callback, sent.answer, sent.is_attempt(now)
     state = state_after(callback, answer) if is_attempt else CallbackState.PENDING
     pause = timedelta(seconds=get_settings().callback_retry_seconds)
-    unsent_since = (callback.unsent_since or now) if answer.excused else None
+    # A test clock that was set back may have left a later moment.
+    unsent_since = min(callback.unsent_since or now, now) if answer.excused else None
     if unsent_since is not None and not is_attempt:
         # Soon at first, then at ever longer intervals: for a quarter of the time it has taken.
         soon = max(timedelta(seconds=UNSENT_PAUSE_SECONDS), (now - unsent_since) / 4)

@@ -6,12 +6,14 @@ from enum import StrEnum
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Identity,
     Index,
     LargeBinary,
     Text,
     UniqueConstraint,
+    or_,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -138,6 +140,11 @@ class Purchase(Claimable, Model):
         Index("ix_purchases_app_state", "app_id", "state"),
         Index("ix_purchases_expire_date", "expire_date"),
     )
+
+    @classmethod
+    def is_pausing(cls, now: datetime) -> ColumnElement[bool]:
+        """Hold for those that the store is to be asked of again; the others wait for their end."""
+        return or_(cls.expire_date.is_(None), cls.expire_date <= now)
 
 
 class PurchaseDaily(Model):
