@@ -15,7 +15,6 @@ from msgspec import Meta, Struct
 
 from project.clicks.models import MAX_SOURCE_LENGTH
 from project.config import get_settings
-from project.core import clock
 from project.core.errors import BadRequest, FieldErrors
 from project.core.input import MAX_BIGINT, MAX_CLICK_ID_LENGTH, has_control_characters
 
@@ -79,8 +78,7 @@ _Reading = tuple[Click | None, FieldErrors]
 class Window:
     """From when to when a click may have been made, and who may send it."""
 
-    def __init__(self, covers: Callable[[str], bool]) -> None:
-        now = clock.now()
+    def __init__(self, covers: Callable[[str], bool], now: datetime) -> None:
         self.oldest = now - timedelta(days=get_settings().click_max_age_days)
         self.newest = now + MAX_AHEAD
         self.covers = covers

@@ -44,7 +44,7 @@ def all_sources() -> Sequence[ClickSource]:
     return db.session.scalars(select(ClickSource).order_by(ClickSource.name)).all()
 
 
-def own_secrets() -> Mapping[str, str]:
+async def own_secrets() -> Mapping[str, str]:
     """Return the secret of each source that has one."""
-    names, sealed = _SEALED.one({}) or ([], [])
+    names, sealed = await _SEALED.read({}) or ([], [])
     return {name: decrypt(secret) for name, secret in zip(names, sealed, strict=True)}
