@@ -34,6 +34,8 @@ SECONDS = Range(0.05, 120)
 COMPATIBILITY_SWITCHES = ("report-order", "error-words", "empty-filters", "form-ids")
 SIMULATED_CARRIERS = {"keyed": "/carrier/billing", "legacy": "/carrier/legacy"}
 """The protocols of carriers, and where the simulator speaks each."""
+LANGUAGES = ("en", "tr", "ru")
+MAX_UNIT_LENGTH = 8
 GATEWAY_SCHEMES = ("http", "https", "twilio", "twilio+http")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -59,6 +61,7 @@ SECRET_SETTINGS = {
     "SMS_CALLBACK_SECRET": SecretSetting("sms_callback_secret"),
     "YOOKASSA_SECRET_KEY": SecretSetting("yookassa_secret_key", is_ours=False),
     "BILLING_TOKEN": SecretSetting("billing_token", is_ours=False),
+    "SMS_GATEWAY_TOKEN": SecretSetting("sms_gateway_tokens", is_ours=False, may_be_several=True),
     "FINANCE_SERVICE_TOKEN": SecretSetting("finance_service_token", is_ours=False),
 }
 """Every one of them: none holds an empty, blank or short secret, in any environment."""
@@ -120,6 +123,7 @@ class Settings:
     forecast_daily_price: int
     forecast_weekly_price: int
     forecast_currency: str
+    forecast_units: tuple[tuple[str, str], ...]
     autopayments_cron: str
     expire_subscriptions_cron: str
     expire_payments_cron: str
@@ -134,10 +138,12 @@ class Settings:
     max_task_retry: int
     task_timeout_seconds: int
     sms_gateways: tuple[str, ...]
+    sms_gateway_tokens: tuple[str, ...]
     sms_gateway_rest_seconds: int
     sms_timeout_seconds: float
     sms_concurrency: int
     max_sms_try_limit: int
+    sms_refusal_limit: int
     sms_try_pause_seconds: int
     sms_receipt_days: int
     sms_send_at: time_of_day
@@ -151,8 +157,6 @@ class Settings:
     callback_max_answer_bytes: int
     callback_concurrency: int
     callback_allowed_networks: tuple[Network, ...]
-    callback_dns_servers: tuple[str, ...]
-    callback_close_on_410: bool
     callback_secret_overlap_seconds: int
     webhook_secrets: tuple[str, ...]
     webhook_allowed_networks: tuple[Network, ...]
@@ -318,6 +322,7 @@ def _parse(env: Env) -> Settings:
         forecast_daily_price=env.int("FORECAST_DAILY_PRICE", 100, validate=Range(1, 10**12)),
         forecast_weekly_price=env.int("FORECAST_WEEKLY_PRICE", 500, validate=Range(1, 10**12)),
         forecast_currency=env.str("FORECAST_CURRENCY", "RUB", validate=Regexp("^[A-Z]{3}$")),
+        forecast_units=_units(env.list("FORECAST_UNIT", [])),
         autopayments_cron=env.str("AUTOPAYMENTS_CRON", "0 3 * * *", validate=_cron),
         expire_subscriptions_cron=env.str(
             "EXPIRE_SUBSCRIPTIONS_CRON", "30 3 * * *", validate=_cron
@@ -335,9 +340,11 @@ def _parse(env: Env) -> Settings:
         task_timeout_seconds=env.int("TASK_TIMEOUT", 7 * DAY_SECONDS, validate=Range(1)),
         sms_gateways=_gateways(env.list("SMS_GATEWAYS", []))
         or (f"{simulator}/sms/first/messages", f"{simulator}/sms/second/messages"),
+        sms_gateway_tokens=_secrets(env, "SMS_GATEWAY_TOKEN"),
         sms_gateway_rest_seconds=env.int("SMS_GATEWAY_REST_SECONDS", 60, validate=Range(1)),
         sms_timeout_seconds=env.float("SMS_TIMEOUT_SECONDS", 10, validate=SECONDS),
         sms_concurrency=env.int("SMS_CONCURRENCY", 64, validate=Range(1, 1000)),
+        sms_refusal_limit=env.int("SMS_REFUSAL_LIMIT", 3, validate=Range(1, 1000)),
         max_sms_try_limit=env.int("MAX_SMS_TRY_LIMIT", 3, validate=Range(1, 100)),
         sms_try_pause_seconds=env.int("SMS_TRY_PAUSE_SECONDS", 300, validate=Range(1)),
         sms_receipt_days=env.int("SMS_RECEIPT_DAYS", 3, validate=Range(1, 30)),
@@ -358,8 +365,6 @@ def _parse(env: Env) -> Settings:
         callback_allowed_networks=_networks(
             "CALLBACK_ALLOWED_NETWORKS", env.list("CALLBACK_ALLOWED_NETWORKS", [])
         ),
-        callback_dns_servers=_dns_servers(env.list("CALLBACK_DNS_SERVERS", [])),
-        callback_close_on_410=env.bool("CALLBACK_CLOSE_ON_410", False),
         callback_secret_overlap_seconds=env.int(
             "CALLBACK_SECRET_OVERLAP_SECONDS", DAY_SECONDS, validate=Range(0)
         ),
@@ -436,24 +441,24 @@ def _networks(name: str, written: list[str]) -> tuple[Network, ...]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _dns_servers(written: list[str]) -> tuple[str, ...]:
-    servers = tuple(server.strip() for server in written if server.strip())
-    for server in servers:
-        try:
-            parsed = urlsplit(f"//{server}")
-            ipaddress.ip_address(parsed.hostname or "")
-            if parsed.port == 0:
-                raise ValueError("port 0")
-        except ValueError as error:
-            raise ValueError(
-                "CALLBACK_DNS_SERVERS are addresses such as 10.0.0.2 or 10.0.0.2:53"
-            ) from error
-    return servers
-
-
 def _derived(secret_key: str, purpose: str) -> str:
     """Return a secret for one purpose, the same in every process of a copy."""
     return hmac.digest(secret_key.encode(), purpose.encode(), "sha256").hex()
+
+
+def _units(written: list[str]) -> tuple[tuple[str, str], ...]:
+    """Return the unit of each language: one for all, or `en:mm,tr:mm,ru:мм`."""
+    items = [item.strip() for item in written if item.strip()]
+    if len(items) == 1 and ":" not in items[0]:
+        return tuple((language, items[0]) for language in LANGUAGES)
+    units = tuple(
+        (name.strip(), unit.strip()) for name, _, unit in (i.partition(":") for i in items)
+    )
+    if any(language not in LANGUAGES or not unit for language, unit in units):
+        raise ValueError(f"FORECAST_UNIT is one unit, or language:unit for {', '.join(LANGUAGES)}")
+    if any(len(unit) > MAX_UNIT_LENGTH for _, unit in units):
+        raise ValueError(f"FORECAST_UNIT is longer than {MAX_UNIT_LENGTH} characters")
+    return units
 
 
 def _gateways(written: list[str]) -> tuple[str, ...]:
@@ -533,6 +538,11 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             "CLICK_DEDUP_DAYS is shorter than CLICK_MAX_AGE_DAYS: a click that is sent again "
             "after its id was forgotten would count twice."
+        )
+    if len(settings.sms_gateway_tokens) not in (0, 1, len(settings.sms_gateways)):
+        raise ConfigurationError(
+            "SMS_GATEWAY_TOKEN holds neither one token for all gateways nor one for each of "
+            "SMS_GATEWAYS, in their order."
         )
     if _is_quiet(settings.sms_quiet_hours, settings.sms_send_at):
         raise ConfigurationError("SMS_SEND_AT lies in SMS_QUIET_HOURS: nothing would be sent.")

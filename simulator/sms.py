@@ -8,6 +8,8 @@ import json
 import random
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
@@ -57,6 +59,7 @@ class Message:
     msisdn: str
     text: str
     at: str
+    sender: str | None = None
 
     def shown(self) -> dict[str, object]:
         """Return the message as the control API shows it."""
@@ -143,6 +146,7 @@ class SmsGateways:
             code = TWILIO_CODES.get(reason, 21211)
             return json_answer({"code": code, "message": reason, "status": 400}, 400)
         made = await self._take("twilio", "", form.get("To", ""), form.get("Body", ""))
+        made.sender = form.get("From")
         made.reference = "SM" + hashlib.md5(made.reference.encode()).hexdigest()  # noqa: S324
         callback = form.get("StatusCallback")
         if callback and kind != "silent":
@@ -151,10 +155,14 @@ class SmsGateways:
 
     async def list_as_twilio(self, request: web.Request) -> web.Response:
         """List the messages to a number, newest first."""
-        to = request.query.get("To")
+        to, sender = request.query.get("To"), request.query.get("From")
         account = request.match_info["account"]
         found = [one for one in reversed(self._messages) if one.gateway == "twilio"]
-        items = [_twilio_shown(account, one) for one in found if to in (None, one.msisdn)][:50]
+        items = [
+            _twilio_shown(account, one)
+            for one in found
+            if to in (None, one.msisdn) and sender in (None, one.sender)
+        ][:50]
         return json_answer({"messages": items, "next_page_uri": None, "page": 0, "page_size": 50})
 
     async def _take(self, gateway: str, msgid: str, msisdn: str, text: str) -> Message:
@@ -256,6 +264,9 @@ def _twilio_shown(account: str, message: Message) -> dict[str, object]:
         "body": message.text,
         "status": "queued",
         "error_code": None,
+        "from": message.sender,
+        "direction": "outbound-api",
+        "date_created": format_datetime(datetime.fromisoformat(message.at)),
         "date_sent": None,
     }
 

@@ -23,7 +23,6 @@ from project.extensions import Model
 
 LANES = 2
 """How many requests an endpoint gets at once, at most."""
-MAX_FORMER_SECRETS = 10
 
 
 class CallbackState(StrEnum):
@@ -42,10 +41,7 @@ class Trigger(StrEnum):
 
 
 class Endpoint(Model):
-    """A URL that callbacks go to; `owner_type` and `owner_id` say whose it is.
-
-    `former_secrets` sign along until their time: [{sealed, until}], the newest first.
-    """
+    """A URL that callbacks go to; `owner_type` and `owner_id` say whose it is."""
 
     __tablename__ = "endpoints"
 
@@ -54,9 +50,8 @@ class Endpoint(Model):
     owner_id: Mapped[int] = mapped_column(BigInteger)
     url: Mapped[str] = mapped_column(Text)
     secret: Mapped[bytes] = mapped_column(LargeBinary)
-    former_secrets: Mapped[list[dict[str, str]]] = mapped_column(
-        JSONB, default=list, server_default=text("'[]'")
-    )
+    former_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    former_secret_until: Mapped[datetime | None] = mapped_column(Timestamp)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (UniqueConstraint("owner_type", "owner_id"),)
@@ -96,10 +91,7 @@ class Event(Model):
 
 
 class Callback(Claimable, Model):
-    """An event on its way to an endpoint; the body is frozen, its id is the event's.
-
-    `unsent_since`: since when no request could be sent, for a reason that may be ours.
-    """
+    """An event on its way to an endpoint; the body is frozen, its id is the event's."""
 
     __tablename__ = "callbacks"
 
@@ -115,7 +107,6 @@ class Callback(Claimable, Model):
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     delivered_at: Mapped[datetime | None] = mapped_column(Timestamp)
-    unsent_since: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
         CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),

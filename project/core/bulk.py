@@ -8,6 +8,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    CursorResult,
     Table,
     Text,
     cast,
@@ -34,10 +35,10 @@ def rows_of(columns: Mapping[str, tuple[TypeEngine[Any], Sequence[Any]]]) -> Tab
 
 def insert_rows(
     table: Table, rows: Sequence[Mapping[str, Any]], *, skip_conflicts: bool = False
-) -> None:
-    """Insert rows that all have the same columns; JSONB columns take their text."""
+) -> int:
+    """Insert rows that all have the same columns and return how many; JSONB takes its text."""
     if not rows:
-        return
+        return 0
     names = list(rows[0])
     columns = {name: (_sent_as(table, name), [row[name] for row in rows]) for name in names}
     source = rows_of(columns)
@@ -45,7 +46,8 @@ def insert_rows(
     statement = insert(table).from_select(names, select(*selected))
     if skip_conflicts:
         statement = statement.on_conflict_do_nothing()
-    db.session.execute(statement)
+    inserted: CursorResult[Any] = db.session.execute(statement)  # type: ignore[assignment]
+    return inserted.rowcount
 
 
 def copy_rows(table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

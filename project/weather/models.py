@@ -13,6 +13,8 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    false,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -216,7 +218,8 @@ class MessageRun(Claimable, Model):
 class Message(Claimable, Model):
     """The one message of a number and a day where it is; its id is the gateways' msgid.
 
-    By number and not by subscriber: one who is deleted and added again gets no second one.
+    By number and not by subscriber: one who is deleted and added again gets no second one. One
+    that was surely `never_sent` stands in the way of no other. `text` is what a gateway was given.
     """
 
     __tablename__ = "messages"
@@ -229,6 +232,7 @@ class Message(Claimable, Model):
     local_date: Mapped[date]
     text: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text)
+    never_sent: Mapped[bool] = mapped_column(Boolean, server_default=false(), default=False)
     gateway: Mapped[str | None] = mapped_column(Text)
     gateway_ref: Mapped[str | None] = mapped_column(Text)
     last_error: Mapped[str | None] = mapped_column(Text)
@@ -241,7 +245,17 @@ class Message(Claimable, Model):
         CheckConstraint(
             "state IN ('pending', 'accepted', 'delivered', 'failed', 'expired')", name="state"
         ),
-        UniqueConstraint("msisdn", "local_date"),
+        Index(
+            "uq_messages_msisdn_local_date",
+            "msisdn",
+            "local_date",
+            # Those that were surely not sent differ by their id, all others do not.
+            literal_column(
+                "(CASE WHEN never_sent THEN id"
+                " ELSE '00000000-0000-0000-0000-000000000000'::uuid END)"
+            ),
+            unique=True,
+        ),
         due_index("messages", "state"),
         Index("ix_messages_subscriber", "subscriber_id", "local_date"),
         Index("ix_messages_day", "local_date", "state"),

@@ -2,13 +2,9 @@
 
 import json
 import random
-from collections.abc import Mapping
-from datetime import datetime
-from uuid import uuid4
 
 from simulator.outgoing import Outgoing
-from simulator.yookassa.outcomes import SUCCEEDED
-from simulator.yookassa.payments import Payment, decimal, iso
+from simulator.yookassa.payments import Payment
 
 LONGEST_SHUFFLE_SECONDS = 0.5
 
@@ -29,23 +25,13 @@ class Webhooks(Outgoing):
 
     def tell(self, payment: Payment) -> None:
         """Send what the payment is now, as often as it is set."""
-        self._tell(f"payment.{payment.status}", payment.shown())
-
-    def tell_refund(self, payment: Payment, minor_units: int, now: datetime) -> None:
-        """Send that money of a payment was given back."""
-        refund = {
-            "id": str(uuid4()),
-            "payment_id": payment.id,
-            "status": SUCCEEDED,
-            "amount": {"value": decimal(minor_units), "currency": payment.currency},
-            "created_at": iso(now),
-        }
-        self._tell("refund.succeeded", refund)
-
-    def _tell(self, event: str, told: Mapping[str, object]) -> None:
         if self.url is None:
             return
-        notice = {"type": "notification", "event": event, "object": told}
+        notice = {
+            "type": "notification",
+            "event": f"payment.{payment.status}",
+            "object": payment.shown(),
+        }
         body = json.dumps(notice).encode()
         for _ in range(self.times):
             wait = random.uniform(0, LONGEST_SHUFFLE_SECONDS) if self.shuffle else 0.0

@@ -72,11 +72,11 @@ class Sender:
 def _fresh_intake(app: Flask, change_settings: Callable[..., None]) -> Iterator[None]:
     """Forget what this process remembers of senders between requests."""
     change_settings(webhook_secrets=(SECRET,))
-    signatures.own_secrets.forget()
+    signatures.forget_sources()
     inbox.backlog.forget()
     senders.allowance = senders.Allowance()
     yield
-    signatures.own_secrets.forget()
+    signatures.forget_sources()
     inbox.backlog.forget()
 
 

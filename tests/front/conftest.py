@@ -48,11 +48,7 @@ class Wire:
         if buffer_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         self.socket.settimeout(ANSWER_SECONDS)
-        try:
-            self.socket.connect((parts.hostname, parts.port))
-        except OSError:
-            self.socket.close()
-            raise
+        self.socket.connect((parts.hostname, parts.port))
         self._read = b""
 
     def __enter__(self) -> "Wire":

@@ -17,7 +17,6 @@ from sqlalchemy import ARRAY, ColumnElement, Row, any_, literal, select, tuple_
 
 from project.billing import queries
 from project.billing.models import Payment
-from project.billing.payments.settlement import settle
 from project.billing.providers.base import (
     NotThere,
     Page,
@@ -49,7 +48,7 @@ PAGES_AT_ONCE = 10
 
 Theirs = ProviderPayment | Unreadable
 Ours = Row[*tuple[Any, ...]]
-"""Of a payment of ours: id, external_id, state, amount, currency, refunded_amount."""
+"""Of a payment of ours: id, external_id, state, amount, currency."""
 Asked = ProviderPayment | NotThere | Unknown
 
 
@@ -221,8 +220,9 @@ def _known(
     external_ids = [item.external_id for item in items]
     own_ids = [own_id for item in items if (own_id := own_id_in(item))]
     table = queries.payments
-    names = ("id", "external_id", "state", "amount", "currency", "refunded_amount")
-    ours = select(*(table.c[name] for name in names)).where(table.c.provider == provider_name)
+    ours = select(
+        table.c.id, table.c.external_id, table.c.state, table.c.amount, table.c.currency
+    ).where(table.c.provider == provider_name)
     by_external_id = {
         row.external_id: row
         for row in db.session.execute(ours.where(_is_one_of(table.c.external_id, external_ids)))
@@ -246,7 +246,6 @@ def _agrees(ours: Ours, item: ProviderPayment) -> bool:
         ours.state == PaymentState.SUCCEEDED
         and ours.external_id == item.external_id
         and (ours.amount, ours.currency) == (item.amount, item.currency)
-        and ours.refunded_amount >= item.refunded_amount
     )
 
 
@@ -258,7 +257,7 @@ def _compare_one(payment_id: UUID, item: ProviderPayment, repairs: Repairs) -> C
         cases.open_case(kind, payment, item, cases.LEFT_OPEN[kind])
         return kind
     if payment.state == PaymentState.SUCCEEDED:
-        return repairs.of_refunded(payment, item)
+        return None
     return repairs.of_pending(payment, item)
 
 
@@ -332,9 +331,6 @@ def _compare_ours(payment_id: UUID, word: Asked) -> CaseKind | None:
                 kind, there = cases.difference(payment, word), word
                 if kind is None and word.status is not ProviderStatus.SUCCEEDED:
                     kind = CaseKind.PAID_HERE_UNPAID_THERE
-                if kind is None and word.refunded_amount > payment.refunded_amount:
-                    settle([(payment.id, word)])
-                    return CaseKind.REFUNDED_THERE
         if kind is not None:
             cases.open_case(kind, payment, there, cases.LEFT_OPEN[kind])
         return kind

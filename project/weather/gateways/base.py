@@ -1,6 +1,7 @@
 """What an SMS gateway can be asked, and what it can answer."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 
@@ -8,13 +9,15 @@ from typing import Protocol
 class Sms:
     """A message to send. `msgid` is the idempotence key; receipts go to `callback`.
 
-    `is_repeated` if it was given to this gateway before and nobody knows what became of it.
+    Nobody was given it before `made_at`. `is_repeated` if it was given to this gateway before and
+    nobody knows what became of it.
     """
 
     msgid: str
     msisdn: str
     text: str
     callback: str
+    made_at: datetime
     is_repeated: bool = False
 
 

@@ -1,4 +1,7 @@
-"""A plain gateway: POST {msisdn, msgid, text, callback}, answered by {status: accepted}."""
+"""A plain gateway: POST {msisdn, msgid, text, callback}, answered by {status: accepted}.
+
+A token, where one is set, goes along as `Auth-Key`.
+"""
 
 import json
 from typing import Any
@@ -12,14 +15,16 @@ MAX_TEXT = 200
 OK = (200, 201, 202)
 # Answers that say that nothing was done. Other errors may come after the work.
 BUSY = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 503})
+NEVER_CONNECTED = ("cannot connect", "the host name does not resolve")
 
 
 class HttpGateway(Gateway):
     """A gateway at one URL."""
 
-    def __init__(self, name: str, url: str, *, deadline_seconds: float) -> None:
+    def __init__(self, name: str, url: str, *, deadline_seconds: float, token: str = "") -> None:
         self.name = name
         self._url = url
+        self.headers = {"Content-Type": "application/json"} | ({"Auth-Key": token} if token else {})
         self._deadline_seconds = deadline_seconds
 
     async def send(self, sms: Sms) -> Word:
@@ -35,7 +40,7 @@ class HttpGateway(Gateway):
                 "POST",
                 self._url,
                 json.dumps(order).encode(),
-                {"Content-Type": "application/json"},
+                self.headers,
                 deadline_seconds=self._deadline_seconds,
             )
         )
@@ -67,7 +72,7 @@ def trouble_in(answer: Answer, busy: frozenset[int]) -> NotTaken | Unknown | Non
     if answer.status is None:
         reason = answer.error or "no answer"
         # Without a connection nothing can have been done.
-        return (Unknown if answer.connected else NotTaken)(reason, body)
+        return (NotTaken if reason.startswith(NEVER_CONNECTED) else Unknown)(reason, body)
     if answer.status in OK:
         return None
     reason = f"answered {answer.status}"

@@ -73,12 +73,18 @@ def _rotation(settings: Settings) -> Rotation:
 
 @lru_cache(maxsize=4)
 def _gateways(settings: Settings) -> tuple[Gateway, ...]:
-    return tuple(_gateway(url, settings.sms_timeout_seconds) for url in settings.sms_gateways)
+    urls, tokens = settings.sms_gateways, settings.sms_gateway_tokens
+    # One token is for all, as the settings are checked; else each has its own.
+    each = tokens if len(tokens) == len(urls) else (tokens or ("",)) * len(urls)
+    return tuple(
+        _gateway(url, token, settings.sms_timeout_seconds)
+        for url, token in zip(urls, each, strict=True)
+    )
 
 
-def _gateway(url: str, deadline_seconds: float) -> Gateway:
+def _gateway(url: str, token: str, deadline_seconds: float) -> Gateway:
     parts = urlsplit(url)
     if parts.scheme in TWILIO:
         return Twilio(url, deadline_seconds=deadline_seconds)
     name = parts.netloc.rpartition("@")[2] + parts.path
-    return HttpGateway(name, url, deadline_seconds=deadline_seconds)
+    return HttpGateway(name, url, token=token, deadline_seconds=deadline_seconds)

@@ -1,12 +1,14 @@
 """Twilio: its SDK makes the requests and reads the answers, our client carries them.
 
-Twilio knows no idempotence key. A message whose answer was lost is looked for among those to its
-number before it is sent again.
+Twilio knows no idempotence key and tells nobody where its receipts go, so a message whose answer
+was lost is known by its time: a number gets one from us a day, so what went to it since the message
+was made is the message. What it says is no proof: yesterday's may have said the same.
 """
 
 import base64
 import logging
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
@@ -24,6 +26,8 @@ from project.weather.gateways.http import shown, trouble_in
 SDK_HOST = "https://api.twilio.com"
 MAX_ANSWER_BYTES = 1_000_000
 LISTED = 20
+CLOCKS_DIFFER_BY = timedelta(minutes=5)
+OUTBOUND = "outbound-api"
 # Twilio's error dictionary: numbers that cannot get messages, and those that said STOP.
 REFUSED = {
     21211: "unknown_number",
@@ -72,8 +76,22 @@ class Twilio(Gateway):
         return Accepted(found.sid, f"{found.sid} {found.status}")
 
     async def _sent_before(self, sms: Sms) -> Any:
-        listed = await self._client.messages.list_async(to=sms.msisdn, limit=LISTED)
-        return next((one for one in listed if one.body == sms.text), None)
+        """Return the message that was made of an earlier request; None if there is none.
+
+        Raises ValueError where that cannot be told.
+        """
+        listed = await self._client.messages.list_async(
+            to=sms.msisdn, from_=self._from, limit=LISTED
+        )
+        since = sms.made_at - CLOCKS_DIFFER_BY
+        ours = [one for one in listed if one.direction in (None, OUTBOUND)]
+        for one in ours:
+            made_at = one.date_created or one.date_sent
+            if made_at is None:
+                raise ValueError("a message that says no time")
+            if made_at >= since:
+                return one
+        return None
 
     def is_signed(self, url: str, form: Mapping[str, str], signature: str) -> bool:
         """Tell whether Twilio signed this receipt, sent to the URL that it was given."""
@@ -130,6 +148,7 @@ class _Carrier(AsyncHttpClient):  # type: ignore[misc]
                 urlencode(data or {}).encode(),
                 {**(headers or {}), "Authorization": f"Basic {credentials}"},
                 deadline_seconds=self._deadline_seconds,
+                once=method == "POST",
                 max_answer_bytes=MAX_ANSWER_BYTES,
             )
         )

@@ -1,7 +1,8 @@
 """Delivery: due messages are claimed with their gateway written down, then sent, then recorded.
 
-The gateway is committed before it is called. Where nobody knows what came of a call, only that
-gateway is asked again, which knows the msgid; another one would send the message twice.
+The gateway is committed before it is called, together with the text, which is written then and not
+earlier, so that it is the newest. Where nobody knows what came of a call, only that gateway is
+asked again, with the same text, for it knows the msgid; another one would send the message twice.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ from project.extensions import db
 from project.weather import local_time
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
 from project.weather.gateways.registry import rotation
-from project.weather.messages import queries
+from project.weather.messages import making, queries, refusals
 from project.weather.messages.making import MESSAGES_DUE
 from project.weather.messages.receipts import callback_url
+from project.weather.messages.texts import has_forecast, message_text
 from project.weather.states import MessageEventKind, MessageState, SubscriberState
 
 AT_ONCE = timedelta()
@@ -32,9 +34,14 @@ class Sending:
     """A claimed message and the gateway that is to send it."""
 
     message: Row[Any]
-    zone: str
+    standing: Row[Any]
     gateway: Gateway
     sms: Sms
+
+    @property
+    def may_be_sent_already(self) -> bool:
+        """Tell whether the gateway was given it before, and nobody knows what became of it."""
+        return self.sms.is_repeated
 
 
 class MessageDelivery:
@@ -66,6 +73,7 @@ class MessageDelivery:
                 columns.gateway,
                 columns.attempts,
                 columns.local_date,
+                columns.created_at,
             ],
         )
         return self._prepared(claimed.rows)
@@ -83,15 +91,18 @@ class MessageDelivery:
         ends: list[dict[str, Any]] = []
         for row in rows:
             stands = standing[row.id]
-            end = _not_to_be_sent(row, stands, now) or self._assign(row, stands.zone, sendings, now)
+            end = _not_to_be_sent(row, stands, now) or self._assign(row, stands, sendings, now)
             if end is not None:
                 ends.append(end)
         _write_outcomes(ends)
+        making.look_again_soon(
+            [row.msisdn for row in rows if _is_without_forecast(row, standing[row.id])]
+        )
         _write_gateways(sendings)
         return sendings
 
     def _assign(
-        self, row: Row[Any], zone: str, sendings: list[Sending], now: datetime
+        self, row: Row[Any], standing: Row[Any], sendings: list[Sending], now: datetime
     ) -> dict[str, Any] | None:
         """Give the message to a gateway; what to write instead where none can have it now."""
         if row.gateway is None:
@@ -102,11 +113,16 @@ class MessageDelivery:
                 return _failed(row, f"what {row.gateway} made of it is not known", now)
         if gateway is None or self.rotation.is_resting(gateway.name):
             rest = timedelta(seconds=get_settings().sms_gateway_rest_seconds)
-            return _put_off(row, zone, "its gateway rests", now, rest)
+            return _put_off(row, standing.zone, "its gateway rests", now, rest)
         sms = Sms(
-            str(row.id), row.msisdn, row.text, self.callback, is_repeated=row.gateway is not None
+            str(row.id),
+            row.msisdn,
+            _text(row, standing),
+            self.callback,
+            made_at=row.created_at,
+            is_repeated=row.gateway is not None,
         )
-        sendings.append(Sending(row, zone, gateway, sms))
+        sendings.append(Sending(row, standing, gateway, sms))
         return None
 
     async def call(self, sending: Sending) -> Word:
@@ -119,6 +135,14 @@ class MessageDelivery:
     def record(self, results: Sequence[tuple[Sending, Word]]) -> None:
         """Record what the gateways said; a receipt that was faster stays as it is."""
         now = clock.now()
+        refusals.hear(
+            [(one.message, word.reason) for one, word in results if isinstance(word, Refused)],
+            taken=[
+                one.message.msisdn
+                for one, word in results
+                if isinstance(word, Accepted) and one.standing.refused_messages
+            ],
+        )
         _write_outcomes([self._outcome(sending, word, now) for sending, word in results])
         bulk.insert_rows(queries.events, [_event(sending, word, now) for sending, word in results])
 
@@ -136,13 +160,17 @@ class MessageDelivery:
                     due_at=now + wait,
                 )
             case Refused(reason):
-                return _failed(row, reason, now, gateway=sending.gateway.name)
-        name = sending.gateway.name if isinstance(word, Unknown) else None
+                return _failed(
+                    row, reason, now, sending.gateway.name, not sending.may_be_sent_already
+                )
+        # What was given to it before and is not taken now may all the same be on its way.
+        may_be_sent = isinstance(word, Unknown) or sending.may_be_sent_already
+        name = sending.gateway.name if may_be_sent else None
         if row.attempts >= settings.max_sms_try_limit:
-            return _failed(row, word.reason, now, gateway=sending.gateway.name)
+            return _failed(row, word.reason, now, sending.gateway.name, not may_be_sent)
         is_free = name is None and self.rotation.is_one_fit()
         pause = AT_ONCE if is_free else timedelta(seconds=settings.sms_try_pause_seconds)
-        return _tried_later(row, sending.zone, word.reason, now, pause, name)
+        return _tried_later(row, sending.standing.zone, word.reason, now, pause, name)
 
     def is_anything_due(self) -> bool:
         """Tell whether a message is due that nobody works on, and a gateway to send it."""
@@ -165,16 +193,36 @@ def _not_to_be_sent(row: Row[Any], standing: Row[Any], now: datetime) -> dict[st
         return _put_off(row, standing.zone, "quiet hours", now, AT_ONCE)
     if not standing.is_paid:
         return _failed(row, "not paid for any more", now)
+    if _is_without_forecast(row, standing):
+        return _failed(row, queries.NO_FORECAST, now)
     return None
 
 
+def _is_without_forecast(row: Row[Any], standing: Row[Any]) -> bool:
+    """Tell whether there is nothing to say now; what a gateway was given once has its text."""
+    return row.gateway is None and not has_forecast(standing.fcat24, standing.fcat48)
+
+
+def _text(row: Row[Any], standing: Row[Any]) -> str:
+    if row.gateway is not None:
+        return str(row.text)
+    unit = dict(get_settings().forecast_units).get(standing.language, "")
+    return message_text(standing.language, standing.fcat24 or "", standing.fcat48 or "", unit=unit)
+
+
 def _failed(
-    row: Row[Any], reason: str, now: datetime, *, gateway: str | None = None
+    row: Row[Any],
+    reason: str,
+    now: datetime,
+    gateway: str | None = None,
+    never_sent: bool | None = None,
 ) -> dict[str, Any]:
+    """End a message; one that no gateway has is surely not sent, another may be made today."""
     return _outcome(
         row,
         MessageState.FAILED,
         gateway=gateway or row.gateway,
+        never_sent=row.gateway is None if never_sent is None else never_sent,
         last_error=reason[:MAX_ERROR],
         failed_at=now,
     )
@@ -185,7 +233,8 @@ def _tried_later(
 ) -> dict[str, Any]:
     due_at = local_time.later_today(zone, now, row.local_date, wait)
     if due_at is None:
-        return _failed(row, f"its day is over: {reason}", now)
+        over = f"its day is over: {reason}"
+        return _failed(row, over, now, gateway, gateway is None)
     return _outcome(
         row,
         MessageState.PENDING,
@@ -208,6 +257,7 @@ def _outcome(row: Row[Any], state: MessageState, **changes: Any) -> dict[str, An
         "id": row.id,
         "claim_id": row.claim_id,
         "state": str(state),
+        "never_sent": False,
         "gateway": None,
         "gateway_ref": None,
         "last_error": None,
@@ -234,7 +284,7 @@ def _write_outcomes(outcomes: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_gateways(sendings: Sequence[Sending]) -> None:
-    """Commit who is about to be asked, so that after a crash nobody else is."""
+    """Commit who is about to be asked for what, so that after a crash nobody else is."""
     new = [one for one in sendings if one.message.gateway is None]
     if not new:
         return
@@ -242,11 +292,14 @@ def _write_gateways(sendings: Sequence[Sending]) -> None:
         {
             "id": (Uuid(), [one.message.id for one in new]),
             "gateway": (Text(), [one.gateway.name for one in new]),
+            "text": (Text(), [one.sms.text for one in new]),
         }
     )
     table = queries.messages
     db.session.execute(
-        update(table).where(table.c.id == chosen.c.id).values(gateway=chosen.c.gateway)
+        update(table)
+        .where(table.c.id == chosen.c.id)
+        .values(gateway=chosen.c.gateway, text=chosen.c.text)
     )
 
 

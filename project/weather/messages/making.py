@@ -1,17 +1,20 @@
 """Making messages: whoever's time has come and whose period is paid gets one for today.
 
 The selection goes by `subscribers.next_message_at`, so its cost follows what is due. A message of
-a number and a date is made once, whoever tries, by a unique constraint.
+a number and a date is made once, whoever tries, by a unique index; one that was surely not sent
+does not count there. What is missing now, such as a forecast, is looked for again until the day is
+over. The text is written when the message is sent.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import uuid_utils.compat
 from sqlalchemy import BigInteger, Row, select, update
 
+from project.config import get_settings
 from project.core import bulk, clock
 from project.core.locks import Lock, try_to_hold
 from project.core.models import Timestamp
@@ -19,7 +22,8 @@ from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather import local_time
 from project.weather.messages import queries
-from project.weather.messages.texts import message_text
+from project.weather.messages.queries import Standing
+from project.weather.messages.texts import has_forecast
 from project.weather.models import MessageRun
 from project.weather.states import MessageState, SubscriberState
 
@@ -36,6 +40,9 @@ class _Plan:
 
     now: datetime
     messages: list[dict[str, Any]] = field(default_factory=list)
+    lacks: list[dict[str, Any]] = field(default_factory=list)
+    zones: dict[str, "_Zone"] = field(default_factory=dict)
+    """The zone of each number that a message is made for."""
     next_at: dict[int, tuple[datetime, datetime | None]] = field(default_factory=dict)
     """When it is next, and when it was planned till now: {subscriber id: (till now, next)}."""
 
@@ -62,13 +69,16 @@ def begin_run() -> tuple[MessageRun, int]:
     now = clock.now()
     run = MessageRun(id=uuid_utils.compat.uuid7(), created_at=now, due_at=now)
     db.session.add(run)
-    ends = {
-        zone: local_time.day_ends(zone, now)
+    days = {
+        zone: (local_time.local_date(zone, now), local_time.day_ends(zone, now))
         for zone in queries.zones_with_recipients()
         if not local_time.is_quiet(zone, now)
     }
     wake(MESSAGES_PLANNED)
-    return run, queries.count_planned(ends) if ends else 0
+    if not days:
+        return run, 0
+    planned = queries.count_planned({zone: ends_at for zone, (_, ends_at) in days.items()})
+    return run, planned + queries.count_to_be_made_up(days)
 
 
 def make_some_of_run() -> tuple[int, int]:
@@ -100,8 +110,18 @@ def make_some_of_run() -> tuple[int, int]:
 def _planned(rows: Sequence[Row[Any]], now: datetime, *, by_hand: bool = False) -> _Plan:
     plan = _Plan(now)
     zones = {zone: _Zone.at(zone, now) for zone in {row.zone for row in rows}}
+    lacking = {row.id for row in rows if not has_forecast(row.fcat24, row.fcat48)}
+    done = {row.id for row in rows if row.next_message_at >= zones[row.zone].ends_at}
+    asked = lacking | done if by_hand else lacking - done
+    there = queries.messages_on(
+        {row.msisdn: zones[row.zone].today for row in rows if row.id in asked}
+    )
     for row in rows:
-        _plan_one(plan, row, zones[row.zone], by_hand=by_hand)
+        if row.id not in done or by_hand:
+            is_lacking = row.id in lacking
+            _plan_one(
+                plan, row, zones[row.zone], there.get(row.msisdn), is_lacking, by_hand=by_hand
+            )
     return plan
 
 
@@ -113,24 +133,34 @@ class _Zone:
     is_quiet: bool
     next_at: datetime
     tomorrow_at: datetime
+    again_at: datetime
+    """When what is missing now is looked for again: today if that can be, else tomorrow."""
     ends_at: datetime
 
     @classmethod
     def at(cls, zone: str, now: datetime) -> "_Zone":
         today = local_time.local_date(zone, now)
+        tomorrow_at = local_time.next_message_time(zone, now, after=today)
+        pause = timedelta(seconds=get_settings().sms_try_pause_seconds)
         return cls(
             today,
             local_time.is_quiet(zone, now),
             local_time.next_message_time(zone, now),
-            local_time.next_message_time(zone, now, after=today),
+            tomorrow_at,
+            local_time.later_today(zone, now, today, pause) or tomorrow_at,
             local_time.day_ends(zone, now),
         )
 
 
-def _plan_one(plan: _Plan, row: Row[Any], zone: _Zone, *, by_hand: bool) -> None:
-    if row.next_message_at >= zone.ends_at:
-        # Today is done with.
-        return
+def _plan_one(
+    plan: _Plan,
+    row: Row[Any],
+    zone: _Zone,
+    there: Standing | None,
+    is_lacking: bool,
+    *,
+    by_hand: bool,
+) -> None:
     if row.state != SubscriberState.ACTIVE or row.is_stopped:
         plan.set_next(row, None)
     elif zone.is_quiet or (zone.next_at > plan.now and not by_hand):
@@ -138,35 +168,84 @@ def _plan_one(plan: _Plan, row: Row[Any], zone: _Zone, *, by_hand: bool) -> None
     elif not row.is_paid:
         # The payment that comes plans it again.
         plan.set_next(row, None)
+    elif there is not None and there.may_be_sent:
+        plan.set_next(row, zone.tomorrow_at)
+    elif is_lacking:
+        if there is None:
+            plan.lacks.append(_lack(row, zone.today, plan.now))
+        plan.set_next(row, zone.again_at)
     else:
         plan.messages.append(_message(row, zone.today, plan.now))
         plan.set_next(row, zone.tomorrow_at)
+        plan.zones[row.msisdn] = zone
 
 
 def _message(row: Row[Any], today: date, now: datetime) -> dict[str, Any]:
-    has_forecast = bool((row.fcat24 or "").strip() or (row.fcat48 or "").strip())
-    state = MessageState.PENDING if has_forecast else MessageState.FAILED
     return {
         "id": uuid_utils.compat.uuid7(),
         "subscriber_id": row.id,
         "msisdn": row.msisdn,
         "local_date": today,
-        "text": message_text(row.language, row.fcat24, row.fcat48) if has_forecast else "",
-        "state": str(state),
-        "last_error": None if has_forecast else queries.NO_FORECAST,
+        "text": "",
+        "state": str(MessageState.PENDING),
+        "never_sent": False,
+        "last_error": None,
         "created_at": now,
-        "due_at": now if has_forecast else None,
-        "failed_at": None if has_forecast else now,
+        "due_at": now,
+        "failed_at": None,
         "attempts": 0,
     }
 
 
+def _lack(row: Row[Any], today: date, now: datetime) -> dict[str, Any]:
+    return _message(row, today, now) | {
+        "state": str(MessageState.FAILED),
+        "never_sent": True,
+        "last_error": queries.NO_FORECAST,
+        "due_at": None,
+        "failed_at": now,
+    }
+
+
 def _write(plan: _Plan) -> int:
-    bulk.insert_rows(queries.messages, plan.messages, skip_conflicts=True)
+    bulk.insert_rows(queries.messages, plan.lacks)
+    made = bulk.insert_rows(queries.messages, plan.messages, skip_conflicts=True)
+    if made < len(plan.messages):
+        _look_again(plan)
     _set_next(plan.next_at)
-    if plan.messages:
+    if made:
         wake(MESSAGES_DUE)
-    return len(plan.messages)
+    return made
+
+
+def _look_again(plan: _Plan) -> None:
+    """Look again later at numbers whose message was there already and is yet to be sent.
+
+    It may be given up just now, because its number had left, and has come back since.
+    """
+    there = queries.messages_on({one["msisdn"]: one["local_date"] for one in plan.messages})
+    for one in plan.messages:
+        found = there.get(one["msisdn"])
+        if found is not None and found.pending_id not in (None, one["id"]):
+            was, _ = plan.next_at[one["subscriber_id"]]
+            plan.next_at[one["subscriber_id"]] = (was, plan.zones[one["msisdn"]].again_at)
+
+
+def look_again_soon(numbers: Sequence[str]) -> None:
+    """Look at these numbers again after a pause: their message could not be sent for a lack."""
+    if not numbers:
+        return
+    columns = queries.subscribers.c
+    soon = clock.now() + timedelta(seconds=get_settings().sms_try_pause_seconds)
+    # Whoever changes one at this moment plans it anew; the caller has locked messages already.
+    waiting = (
+        select(columns.id)
+        .where(columns.msisdn.in_(numbers), columns.next_message_at > soon)
+        .with_for_update(skip_locked=True)
+    )
+    db.session.execute(
+        update(queries.subscribers).where(columns.id.in_(waiting)).values(next_message_at=soon)
+    )
 
 
 def _set_next(next_at: Mapping[int, tuple[datetime, datetime | None]]) -> None:

@@ -1,6 +1,7 @@
 """What there is to know about messages; nothing here writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from project.billing.queries import is_paid
 from project.core import bulk, clock
@@ -89,6 +91,68 @@ def recipients_after(reached: int, now: datetime, limit: int) -> Sequence[Row[An
         .order_by(columns.id)
         .limit(limit)
     ).all()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What there is of a number and a date: one that may have been sent, or has yet to be."""
+
+    may_be_sent: bool
+    pending_id: UUID | None
+
+
+def messages_on(days: Mapping[str, date]) -> dict[str, Standing]:
+    """Return what there is of each number on its date: {msisdn: date}; nothing of the others."""
+    given = bulk.rows_of(
+        {"msisdn": (Text(), list(days)), "day": (messages.c.local_date.type, list(days.values()))}
+    )
+    rows = db.session.execute(
+        select(
+            messages.c.msisdn,
+            func.bool_or(~messages.c.never_sent).label("may_be_sent"),
+            # At most one is pending.
+            func.array_agg(messages.c.id)
+            .filter(in_state(MessageState.PENDING))
+            .label("pending_ids"),
+        )
+        .join(
+            given, and_(given.c.msisdn == messages.c.msisdn, given.c.day == messages.c.local_date)
+        )
+        .group_by(messages.c.msisdn)
+    )
+    return {
+        row.msisdn: Standing(row.may_be_sent, row.pending_ids[0] if row.pending_ids else None)
+        for row in rows
+    }
+
+
+def count_to_be_made_up(days: Mapping[str, tuple[date, datetime]]) -> int:
+    """Count who pays and had no message though one was tried: {zone: (date, when it ends)}."""
+    given = bulk.rows_of(
+        {
+            "zone": (Text(), list(days)),
+            "day": (messages.c.local_date.type, [day for day, _ in days.values()]),
+            "ends_at": (Timestamp, [ends_at for _, ends_at in days.values()]),
+        }
+    )
+    other = messages.alias("other")
+    sent = exists().where(
+        other.c.msisdn == messages.c.msisdn,
+        other.c.local_date == messages.c.local_date,
+        ~other.c.never_sent,
+    )
+    unsent = (
+        select(func.count(messages.c.msisdn.distinct()))
+        .join(subscribers, subscribers.c.msisdn == messages.c.msisdn)
+        .join(given, and_(given.c.zone == subscribers.c.zone, given.c.day == messages.c.local_date))
+        .where(
+            in_state(MessageState.FAILED),
+            messages.c.never_sent,
+            subscribers.c.next_message_at >= given.c.ends_at,
+            ~sent,
+        )
+    )
+    return int(db.session.scalar(unsent) or 0)
 
 
 def zones_with_recipients() -> list[str]:
@@ -167,16 +231,26 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 def standing_of(message_ids: Iterable[UUID], now: datetime) -> dict[UUID, Row[Any]]:
-    """Return what decides whether messages may still be sent: {id: (zone, state, ...)}."""
+    """Return what decides whether messages may still be sent, and their text: {id: row}.
+
+    By number: whoever was deleted and added again is still to have the message.
+    """
+    has_forecast = and_(forecasts.c.gid == subscribers.c.forecast_gid, forecasts.c.is_active)
     rows = db.session.execute(
         select(
             messages.c.id,
+            subscribers.c.id.label("subscriber_id"),
             subscribers.c.zone,
             subscribers.c.state,
+            subscribers.c.language,
+            subscribers.c.refused_messages,
             exists().where(stops.c.msisdn == messages.c.msisdn).label("is_stopped"),
             is_paid(subscribers.c.customer_id, now).label("is_paid"),
+            forecasts.c.fcat24,
+            forecasts.c.fcat48,
         )
-        .join(subscribers, subscribers.c.id == messages.c.subscriber_id, isouter=True)
+        .join(subscribers, subscribers.c.msisdn == messages.c.msisdn, isouter=True)
+        .join(forecasts, has_forecast, isouter=True)
         .where(messages.c.id.in_(list(message_ids)))
     )
     return {row.id: row for row in rows}
@@ -208,31 +282,39 @@ def events_of(message_id: UUID) -> Sequence[MessageEvent]:
 
 
 def run_of(day: date) -> dict[str, Any]:
-    """Return what became of the messages of a date: counts by what was reached."""
+    """Return what became of the messages of a date: counts by what was reached.
+
+    A number counts once: by what was or may have been sent, else by what was tried last.
+    """
     columns = messages.c
-    no_forecast = columns.last_error == NO_FORECAST
-    failed = and_(in_state(MessageState.FAILED), or_(columns.last_error.is_(None), ~no_forecast))
+    of_number = (
+        select(columns.attempts, columns.accepted_at, columns.state, columns.last_error)
+        .where(columns.local_date == day)
+        .order_by(columns.msisdn, columns.never_sent, columns.id.desc())
+        .ext(distinct_on(columns.msisdn))
+        .subquery()
+    )
+    found = of_number.c
+    no_forecast = found.last_error == NO_FORECAST
+
+    def counted(*states: MessageState) -> ColumnElement[int]:
+        return func.count().filter(found.state.in_([str(state) for state in states]))
+
     row = db.session.execute(
         select(
             func.count().label("due"),
-            func.count().filter(columns.attempts > 0).label("sent"),
-            func.count().filter(columns.accepted_at.is_not(None)).label("accepted"),
-            func.count().filter(in_state(MessageState.DELIVERED)).label("delivered"),
-            func.count().filter(failed).label("failed"),
-            func.count().filter(in_state(MessageState.EXPIRED)).label("expired"),
-            func.count().filter(in_state(MessageState.PENDING)).label("pending"),
+            func.count().filter(found.attempts > 0).label("sent"),
+            func.count().filter(found.accepted_at.is_not(None)).label("accepted"),
+            counted(MessageState.DELIVERED).label("delivered"),
+            func.count()
+            .filter(
+                found.state == str(MessageState.FAILED),
+                or_(found.last_error.is_(None), ~no_forecast),
+            )
+            .label("failed"),
+            counted(MessageState.EXPIRED).label("expired"),
+            counted(MessageState.PENDING).label("pending"),
             func.count().filter(no_forecast).label("no_forecast"),
-        ).where(columns.local_date == day)
+        ).select_from(of_number)
     ).one()
     return {"date": day, **row._asdict()}
-
-
-def last_messages(subscriber_ids: Sequence[int]) -> dict[int, Message]:
-    """Return the newest message of each subscriber that has one."""
-    rows = db.session.scalars(
-        select(Message)
-        .where(Message.subscriber_id.in_(list(subscriber_ids)))
-        .distinct(Message.subscriber_id)
-        .order_by(Message.subscriber_id, Message.local_date.desc())
-    )
-    return {row.subscriber_id: row for row in rows if row.subscriber_id is not None}

@@ -18,23 +18,22 @@ from project.core.claims import RELEASED, claim, due, lease_for
 from project.core.http_client import Answer, Request
 from project.core.queues import QueueName, Wakeup
 from project.extensions import db
-from project.weather.messages import queries
+from project.weather.messages import queries, refusals
 from project.weather.states import MessageEventKind, MessageState, message_states_before
 
 SELF_RECEIPTS_DUE = Wakeup(
     "self_receipts", QueueName.DEFAULT, "project.weather.messages.jobs.send_self_receipts"
 )
-# The words that gateways use for an end; any other is kept and moves nothing.
-ENDS = {
-    "delivered": MessageState.DELIVERED,
-    "delivrd": MessageState.DELIVERED,
-    "failed": MessageState.FAILED,
-    "undelivered": MessageState.FAILED,
-    "undeliverable": MessageState.FAILED,
-    "undeliv": MessageState.FAILED,
-    "rejected": MessageState.FAILED,
-    "expired": MessageState.FAILED,
-}
+# The words that gateways use for an end, those of SMPP 3.4 among them; any other, such as its
+# ENROUTE, ACCEPTD and UNKNOWN, is kept and moves nothing.
+_DELIVERED = ("delivered", "delivrd", "read")
+_FAILED = (
+    *("failed", "failure", "undelivered", "undeliverable", "undeliv", "rejected", "rejectd"),
+    *("expired", "deleted", "canceled", "cancelled"),
+)
+ENDS = dict.fromkeys(_DELIVERED, MessageState.DELIVERED) | dict.fromkeys(
+    _FAILED, MessageState.FAILED
+)
 EXPIRED_AT_ONCE = 1000
 SELF_RECEIPT = b'{"msgid": "%s", "status": "delivered"}'
 
@@ -45,8 +44,18 @@ def callback_url() -> str:
     return f"{settings.sms_callback_url}?secret={quote(settings.sms_callback_secret)}"
 
 
-def hear_receipt(msgid: str, status: str, body: str, *, gateway: str | None = None) -> None:
-    """Keep a receipt, and move the message where it says; saying it again changes nothing."""
+def end_said(status: str) -> MessageState | None:
+    """Return the end that a receipt's status means, however it is spelled; None if it is none."""
+    return ENDS.get("".join(char for char in status.casefold() if char.isalnum()))
+
+
+def hear_receipt(
+    msgid: str, status: str, body: str, *, gateway: str | None = None, reason: str | None = None
+) -> None:
+    """Keep a receipt, and move the message where it says; saying it again changes nothing.
+
+    A `reason` that is a refusal for good counts as one of the gateway's own.
+    """
     message_id = _known_message(msgid)
     db.session.execute(
         insert(queries.events)
@@ -61,9 +70,13 @@ def hear_receipt(msgid: str, status: str, body: str, *, gateway: str | None = No
         )
         .on_conflict_do_nothing()
     )
-    end = ENDS.get(status.lower())
-    if message_id is not None and end is not None:
-        _move(message_id, end, status)
+    end = end_said(status)
+    if message_id is None or end is None:
+        return
+    refusal = refusals.for_good(reason)
+    if end is MessageState.FAILED and refusal is not None:
+        refusals.hear_later(message_id, refusal)
+    _move(message_id, end, status)
 
 
 def _known_message(msgid: str) -> UUID | None:
@@ -149,7 +162,6 @@ class SelfReceipts:
                 SELF_RECEIPT % str(message.id).encode(),
                 {"Content-Type": "application/json"},
                 deadline_seconds=self.deadline_seconds,
-                needs_body=False,
             )
         )
 

@@ -92,7 +92,7 @@ def hear_receipt(receipt: dict[str, str]) -> str:
     msgid = receipt.get("msgid") or request.args.get("msgid", "")
     if not 0 < len(msgid) <= MAX_MSGID or not msgid.isprintable():
         raise BadRequest("A receipt says which message it is of.", {"msgid": ["Not given."]})
-    service.hear_receipt(msgid, receipt["status"], _kept_body())
+    service.hear_receipt(msgid, receipt["status"], _kept_body(), reason=receipt.get("reason"))
     return ""
 
 

@@ -85,11 +85,15 @@ class ReceiptSchema(InputSchema):
 
         unknown = EXCLUDE
 
-    aliases = {"MessageStatus": "status", "message_id": "msgid"}
+    aliases = {"MessageStatus": "status", "message_id": "msgid", "ErrorCode": "reason"}
     document = {"additionalProperties": True}
 
     msgid = Text(validate=validate.Length(1, 200))
     status = Text(required=True, validate=validate.Length(1, 50))
+    reason = fields.String(
+        allow_none=True,
+        metadata={"description": "`unknown_number` or `opted_out`, or Twilio's code for it."},
+    )
 
 
 class InboundSchema(InputSchema):

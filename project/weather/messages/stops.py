@@ -1,6 +1,7 @@
 """STOP: a number that says so gets no message any more, for ever."""
 
 import re
+import unicodedata
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -17,28 +18,83 @@ from project.weather.states import (
     subscriber_states_before,
 )
 
-# What the field understands as STOP, and its words in our other languages.
-WORDS = frozenset(
-    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "dur", "iptal", "стоп", "отказ"}
-)
-# Words that are no part of anything else that people write first.
-FIRST_WORDS = frozenset({"stop", "stopall", "unsubscribe", "dur", "стоп"})
 _NO_WORD = re.compile(r"[\W_]+")
 MAX_TEXT = 500
 
 
+def _words(text: str) -> list[str]:
+    """Return the words without accents, dots of an i, and signs that nobody sees."""
+    seen = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    bare = unicodedata.normalize("NFKD", seen.casefold()).replace("ı", "i")
+    plain = "".join(char for char in bare if not unicodedata.combining(char))
+    words = [word for word in _NO_WORD.split(plain) if word]
+    is_spelled = len(words) > 1 and all(len(word) == 1 for word in words)
+    return ["".join(words)] if is_spelled else words
+
+
+def _phrases(*texts: str) -> frozenset[str]:
+    return frozenset(" ".join(_words(text)) for text in texts)
+
+
+# The words of the FCC (47 CFR 64.1200(a)(10)) and of Twilio's list, and what our other languages
+# have for them; each is meant where it is all that is said.
+PHRASES = _phrases(
+    *("stop", "stopall", "stop all", "unsubscribe", "unsub", "cancel", "end", "quit", "revoke"),
+    *("optout", "opt out", "opt me out", "arret", "stop to end"),
+    *("dur", "durdur", "iptal", "iptal et", "iptal ettir", "çık", "çıkış", "ret", "red"),
+    *(
+        "sonlandır",
+        "bitir",
+        "abonelikten çık",
+        "abonelik iptal",
+        "aboneliği iptal et",
+        "istemiyorum",
+    ),
+    *("стоп", "стоп все", "отказ", "отписка", "отписаться", "отпиши", "отпишите", "отмена"),
+    *(
+        "отменить",
+        "отмени",
+        "отмените",
+        "отключить",
+        "отключи",
+        "отключите",
+        "прекратить",
+        "хватит",
+    ),
+)
+# Words that are no part of anything else that people write first.
+FIRST_WORDS = _phrases("stop", "stopall", "unsubscribe", "dur", "durdur", "стоп", "отписаться")
+# What people say around it; our own texts say "Reply STOP" and "DUR yazin".
+COURTESIES = _phrases(
+    *("please", "pls", "plz", "reply", "text", "send", "now", "thanks", "thank", "you", "thx"),
+    *("my", "me", "this", "these", "subscription", "service", "messages", "texts", "sms"),
+    *("lütfen", "yazın", "yaz", "artık", "teşekkürler", "mesaj", "mesajları", "hemen"),
+    *("пожалуйста", "пожалуиста", "пжл", "спасибо", "меня", "мне", "смс", "рассылку", "подписку"),
+)
+
+
 def says_stop(text: str) -> bool:
-    """Tell whether a text asks for no more messages: the word alone, or STOP, DUR, СТОП first."""
-    words = [word for word in _NO_WORD.split(text.casefold().replace("i̇", "i")) if word]
+    """Tell whether a text asks for no more messages, and for nothing else.
+
+    One of the phrases, with courtesies around it or without; or a text that begins with STOP.
+    """
+    words = _words(text)
     if not words:
         return False
-    return (len(words) == 1 and words[0] in WORDS) or words[0] in FIRST_WORDS
+    asked = " ".join(word for word in words if word not in COURTESIES)
+    return words[0] in FIRST_WORDS or asked in PHRASES or " ".join(words) in PHRASES
 
 
 def hear_inbound(msisdn: str, text: str) -> bool:
     """Take a message from a number; True if it was STOP, which ends its subscription for ever."""
     if not says_stop(text):
         return False
+    stop(msisdn, text)
+    return True
+
+
+def stop(msisdn: str, text: str) -> None:
+    """End a number's subscription for ever, in the caller's transaction; `text` is what it said."""
     now = clock.now()
     db.session.execute(
         insert(queries.stops)
@@ -63,7 +119,6 @@ def hear_inbound(msisdn: str, text: str) -> bool:
     )
     _end_waiting_messages(msisdn)
     wake_billing()
-    return True
 
 
 def _end_waiting_messages(msisdn: str) -> None:
@@ -84,6 +139,7 @@ def _end_waiting_messages(msisdn: str) -> None:
         .where(table.c.id.in_(waiting))
         .values(
             state=str(MessageState.FAILED),
+            never_sent=table.c.gateway.is_(None),
             last_error="subscribes no more",
             failed_at=now,
             due_at=None,

@@ -4,6 +4,7 @@
 70 of UCS-2 as soon as one character is not in it.
 """
 
+import re
 import unicodedata
 
 from project.weather.states import Language
@@ -29,10 +30,31 @@ TEMPLATES = {
 }
 
 
-def message_text(language: str, fcat24: str, fcat48: str) -> str:
-    """Return the text; forecasts are shortened so that it fits one SMS, the template never is."""
+# What files and databases write where there is nothing, in any case.
+NOTHING = frozenset(
+    {"", "null", "(null)", "<null>", "\\n", "nan", "nat", "none", "nil", "na", "n/a", "#n/a"}
+    | {"<na>", "inf", "-inf", "undefined", "-", "--", "---", "?", "no data", "nodata"}
+)
+NO_TEXT = "-"
+_NUMBER = r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?"
+_BARE_NUMBER = re.compile(rf"{_NUMBER}(?:\s?-\s?{_NUMBER})?", re.IGNORECASE | re.ASCII)
+_LEADING_POINT = re.compile(r"(?<![\w.])\.(?=\d)")
+_DOTS_BEFORE_TEXT = re.compile(r"^[. ]+(?!\d)")
+_JOINERS = "\u200c\u200d"
+
+
+def has_forecast(fcat24: str | None, fcat48: str | None) -> bool:
+    """Tell whether there is anything to say of one of the days."""
+    return any(_clean(one or "") for one in (fcat24, fcat48))
+
+
+def message_text(language: str, fcat24: str, fcat48: str, *, unit: str = "") -> str:
+    """Return the text; forecasts are shortened so that it fits one SMS, the template never is.
+
+    A forecast that is a bare number is one of this unit.
+    """
     template = TEMPLATES[Language(language)]
-    today, tomorrow = (_clean(one) for one in (fcat24, fcat48))
+    today, tomorrow = (_with_unit(_clean(one), unit) or NO_TEXT for one in (fcat24, fcat48))
     plain = [_plain(one) for one in (today, tomorrow)]
     if is_gsm(template + "".join(plain)):
         return _fitted(template, plain[0], plain[1], GSM_LENGTH)
@@ -56,8 +78,36 @@ def _length(text: str, in_gsm: bool) -> int:
 
 
 def _clean(text: str) -> str:
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split()).strip(" .")
+    """Return the forecast as it is to be read; nothing where its source wrote that it has none.
+
+    A number keeps its point, "0.5" also where ".5" is written; a sentence's last dot is the
+    template's.
+    """
+    seen = "".join(_seen(text, at) for at in range(len(text)))
+    dotted = _LEADING_POINT.sub("0.", _DOTS_BEFORE_TEXT.sub("", " ".join(seen.split())))
+    cleaned = dotted.rstrip(" .")
+    return "" if cleaned.casefold() in NOTHING else cleaned
+
+
+def _seen(text: str, at: int) -> str:
+    """Return a character as it is read: a blank for one of control, nothing for one unseen.
+
+    Joiners stay within words of the scripts, and sequences of emoji, that are spelled with them.
+    """
+    char = text[at]
+    if char in _JOINERS:
+        return char if _is_joined(text[at - 1 : at]) and _is_joined(text[at + 1 : at + 2]) else ""
+    if unicodedata.category(char) == "Cf":
+        return ""
+    return char if char.isprintable() else " "
+
+
+def _is_joined(char: str) -> bool:
+    return char > "\u02ff" and char.isprintable() and not char.isspace()
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}" if unit and _BARE_NUMBER.fullmatch(text) else text
 
 
 def _plain(text: str) -> str:
@@ -92,10 +142,18 @@ def _shortened(text: str, room: int, in_gsm: bool) -> str:
     if _length(text, in_gsm) <= room:
         return text
     cut = text
-    while _length(cut, in_gsm) > room:
+    while _length(cut, in_gsm) > room or _is_split(text, len(cut)):
         cut = cut[:-1]
     at_word = cut.rfind(" ")
     is_word_cut = text[len(cut) : len(cut) + 1] not in ("", " ")
     if is_word_cut and at_word > len(cut) * 2 // 3:
         cut = cut[:at_word]
     return cut.rstrip(" ,.;:-")
+
+
+def _is_split(text: str, at: int) -> bool:
+    """Tell whether a cut here parts a character from its marks, or two that are joined."""
+    if at in (0, len(text)):
+        return False
+    is_mark = unicodedata.combining(text[at]) > 0 or text[at] in ("\ufe0f", *_JOINERS)
+    return is_mark or text[at - 1] in _JOINERS

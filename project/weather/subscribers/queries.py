@@ -65,7 +65,9 @@ def _last_messages(subscriber_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     rows = db.session.execute(
         select(Message.subscriber_id, Message.id, Message.local_date, Message.state)
         .where(Message.subscriber_id.in_(subscriber_ids))
-        .order_by(Message.subscriber_id, Message.local_date.desc())
+        .order_by(
+            Message.subscriber_id, Message.local_date.desc(), Message.never_sent, Message.id.desc()
+        )
         .ext(distinct_on(Message.subscriber_id))
     )
     return {

@@ -1,6 +1,7 @@
 """Gateways: what each answer means, who is used next, who rests, and how Twilio proves itself."""
 
 import time
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from project.config import get_settings
+from project.core import clock as product_clock
 from project.core import http_client
 from project.weather.gateways import registry
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown
@@ -18,13 +20,19 @@ from simulator.sms import TWILIO_TOKEN, twilio_signature
 from tests.conftest import ChangeSettings
 from tests.processes import free_port
 from tests.time_machine import Clock
-from tests.weather.messages.station import Station
+from tests.weather.messages.station import Station, rested_out
 
 NUMBER = "+79001112233"
 
 
 def sms(msgid: str = "m1", **changes: Any) -> Sms:
-    values = {"msgid": msgid, "msisdn": NUMBER, "text": "Sunny", "callback": "http://127.0.0.1:9/"}
+    values = {
+        "msgid": msgid,
+        "msisdn": NUMBER,
+        "text": "Sunny",
+        "callback": "http://127.0.0.1:9/",
+        "made_at": product_clock.now(),
+    }
     return Sms(**(values | changes))
 
 
@@ -124,7 +132,7 @@ def test_nobody_there_has_surely_not_taken_it(clock: Clock) -> None:
 
 def test_names_hold_no_credentials(simulator: SimulatorClient) -> None:
     assert "token" not in Twilio(twilio_url(simulator), deadline_seconds=1).name
-    made = registry._gateway("https://user:secret@gateway.example/send?key=secret", 1)
+    made = registry._gateway("https://user:secret@gateway.example/send?key=secret", "token", 1)
     assert made.name == "gateway.example/send"
 
 
@@ -220,3 +228,76 @@ class TestTwilioReceipts:
         while station.states(number) != ["delivered"]:
             assert time.monotonic() < deadline, station.events(number)
             time.sleep(0.02)
+
+
+class TestAMessageIsFoundByItsTime:
+    """Twilio knows no key: what went to the number since the message was made is the message."""
+
+    def twilio(self, simulator: SimulatorClient, **changes: str) -> Twilio:
+        url = twilio_url(simulator)
+        for old, new in changes.items():
+            url = url.replace(old, new)
+        return Twilio(url, deadline_seconds=2)
+
+    def test_yesterdays_same_words_are_not_todays_message(
+        self, simulator: SimulatorClient, clock: Clock
+    ) -> None:
+        twilio = self.twilio(simulator)
+        assert isinstance(send(twilio, sms()), Accepted)
+        clock.advance(hours=23)
+        word = send(twilio, sms("m2", is_repeated=True))
+        assert isinstance(word, Accepted)
+        assert accepted(simulator) == 2
+
+    def test_what_was_taken_is_found_though_its_words_were_changed(
+        self, simulator: SimulatorClient, clock: Clock
+    ) -> None:
+        """A carrier's filter or Twilio's own encoding may have changed a sign of it."""
+        twilio = self.twilio(simulator)
+        made = send(twilio, sms(text="Sunny"))
+        clock.advance(minutes=40)
+        found = send(
+            twilio,
+            sms(text="Sunny…", is_repeated=True, made_at=clock.now() - timedelta(minutes=41)),
+        )
+        assert found.reference == made.reference
+        assert accepted(simulator) == 1
+
+    def test_what_another_sender_sent_is_not_ours(
+        self, simulator: SimulatorClient, clock: Clock
+    ) -> None:
+        other = self.twilio(simulator, **{"15005550006": "15005550009"})
+        assert isinstance(send(other, sms()), Accepted)
+        assert isinstance(send(self.twilio(simulator), sms(is_repeated=True)), Accepted)
+        assert accepted(simulator) == 2
+
+    def test_a_lost_request_is_made_again_on_the_day_after(
+        self, simulator: SimulatorClient, clock: Clock, station: Station,
+        change_settings: ChangeSettings,
+    ) -> None:  # fmt: skip
+        change_settings(sms_gateways=(twilio_url(simulator),))
+        number = station.paid()
+        station.day()
+        clock.advance(days=1)
+        station.simulator.add_fault("/twilio/*", drop="before")
+        station.day()
+        station.simulator.control("DELETE", "/faults")
+        clock.advance(minutes=6)
+        rested_out()
+        station.day()
+        assert len(station.sent(number)) == 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [((), [None, None]), (("for-all-of-them",), ["for-all-of-them"] * 2),
+     (("the-first-one", "the-second-one"), ["the-first-one", "the-second-one"])],
+)  # fmt: skip
+def test_a_plain_gateway_is_told_its_own_token(
+    tokens: tuple[str, ...], told: list[str | None], change_settings: ChangeSettings
+) -> None:
+    change_settings(
+        sms_gateways=("http://a.example/send", "http://b.example/send"), sms_gateway_tokens=tokens
+    )
+    gateways = [registry.rotation().named(name) for name in ("a.example/send", "b.example/send")]
+    assert [one.headers.get("Auth-Key") for one in gateways] == told

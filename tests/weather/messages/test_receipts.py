@@ -12,6 +12,7 @@ from sqlalchemy import select
 from project.config import get_settings
 from project.core import pump
 from project.core.transaction import transaction
+from project.weather.messages import service
 from project.weather.messages.jobs import expire_messages
 from project.weather.messages.receipts import SelfReceipts
 from project.weather.models import MessageEvent, SmsStop
@@ -304,3 +305,28 @@ class TestStop:
     def test_what_is_no_message(self, client: FlaskClient, body: dict[str, str]) -> None:
         answer = client.post(f"/api/subscribers/inbound?secret={secret()}", json=body)
         assert answer.status_code == 400
+
+
+STATES_OF_SMPP = {
+    "DELIVRD": "delivered",
+    "EXPIRED": "failed",
+    "DELETED": "failed",
+    "UNDELIV": "failed",
+    "REJECTD": "failed",
+    "ACCEPTD": "accepted",
+    "ENROUTE": "accepted",
+    "UNKNOWN": "accepted",
+}
+
+
+@pytest.mark.parametrize("spelled", ["{}", " {} ", "{}\t", "lower", "title"])
+def test_the_states_of_smpp_are_read_however_they_are_spelled(
+    station: Station, spelled: str
+) -> None:
+    for word, state in STATES_OF_SMPP.items():
+        number = station.paid()
+        station.day()
+        status = spelled.format(word) if "{" in spelled else getattr(word, spelled)()
+        with transaction():
+            service.hear_receipt(str(station.message(number).id), status, "{}")
+        assert (word, station.message(number).state) == (word, state)

@@ -1,10 +1,12 @@
 """One SMS long in every language; the forecast is shortened, the template never."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.weather.messages.texts import TEMPLATES, is_gsm, length, message_text
+from project.weather.messages.texts import TEMPLATES, has_forecast, is_gsm, length, message_text
 from project.weather.states import Language
 
 LONG = "Cloudy with showers in the afternoon and thunder over the hills by the evening " * 3
@@ -79,3 +81,76 @@ def test_signs_of_the_extension_count_twice() -> None:
     assert length("€") == 2
     assert length("a") == 1
     assert length("я" + "😀") == 3
+
+
+def shown(today: str, tomorrow: str = "b") -> str:
+    text = message_text("en", today, tomorrow)
+    return text.split("24h: ")[1].split(". 48h")[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (".5", "0.5"), (" .25 ", "0.25"), ("-.5", "-0.5"), ("0.5", "0.5"), ("0.5.", "0.5"),
+        (".5 mm", "0.5 mm"), (".5-.75", "0.5-0.75"), ("Sunny.", "Sunny"), ("...Sunny", "Sunny"),
+        ("Sunny...", "Sunny"), ("v.5", "v.5"), ("1.2.3", "1.2.3"), ("\\N", "-"), ("NULL", "-"),
+        ("nan", "-"), ("N/A", "-"), ("...", "-"), ("None", "-"), ("Nanjing", "Nanjing"),
+        ("nullified", "nullified"), ("Sun\u200bny", "Sunny"), ("a\u00adb", "ab"), ("a\tb", "a b"),
+    ],
+)  # fmt: skip
+def test_a_forecast_says_what_was_written(written: str, read: str) -> None:
+    assert shown(written) == read
+
+
+@given(st.decimals(0, 200, allow_nan=False, allow_infinity=False, places=2))
+def test_a_number_stays_that_number(value: Decimal) -> None:
+    """Databases write it with a point in front, and without the zeros."""
+    plain = f"{value:f}"
+    bare = plain.lstrip("0") or "0"
+    for written in {plain, bare} - {"."}:
+        assert Decimal(shown(written)) == value
+
+
+@pytest.mark.parametrize(
+    "written", ["", "NULL", "\\N", "nan", "None", "n/a", "...", None, "\u200b"]
+)
+def test_without_either_day_there_is_no_forecast(written: str | None) -> None:
+    assert not has_forecast(written, written)
+    assert has_forecast("Sun", written)
+    assert has_forecast(written, "0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["می\u200cخواهم", "क्\u200dष", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "ক\u200d্য"],
+)
+def test_joiners_stay_where_words_are_spelled_with_them(text: str) -> None:
+    assert text in message_text("en", text, "")
+    assert "\u200d" not in message_text("en", "Sun\u200dny \u200d", "")
+
+
+def test_a_cut_parts_no_sequence() -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    for before in range(12):
+        text = message_text("en", "ж" * before + family * 4, "")
+        today = text.split("24h: ")[1].split(". 48h")[0]
+        assert today == "ж" * before + family * (len(today[before:]) // len(family))
+        assert length(text) <= 70
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("0.1", "0.1 mm"), (".5", "0.5 mm"), ("-3", "-3 mm"), ("0,4", "0,4 mm"),
+        ("1e-2", "1e-2 mm"), ("0.1 - 0.4", "0.1 - 0.4 mm"), ("0.1 mm", "0.1 mm"), ("10%", "10%"),
+        ("20C", "20C"), ("Rain", "Rain"), ("NULL", "-"),
+    ],
+)  # fmt: skip
+def test_a_bare_number_says_what_it_is_of(written: str, read: str) -> None:
+    text = message_text("ru", written, "2", unit="mm")
+    assert text == f"24ч: {read}. 48ч: 2 mm. Отказ: СТОП"
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_anything_fits_with_units_too(today: str, tomorrow: str) -> None:
+    assert fits(message_text("en", today, tomorrow, unit="mm"))
