@@ -44,7 +44,7 @@ from project.weather.imports.tasks import ensure_assignments
 from project.weather.models import Forecast, Subscriber
 from project.weather.states import Plan
 from project.weather.subscribers import changes
-from project.weather.subscribers.changes import Addition
+from project.weather.subscribers.changes import Addition, Cancellation
 from project.weather.subscribers.queries import existing_numbers
 
 BATCH = 200
@@ -314,14 +314,16 @@ class Seeder:
             near = tree.nearest(lat, lon)
             with transaction():
                 known = set(existing_numbers(batch))
-                changes.add(
+                changes.apply_events(
                     [
                         Addition(number, plan, place[0], place[1], near.at(at))
                         for at, (number, place, plan) in enumerate(rows)
                         if number not in known
                     ]
                 )
-                changes.cancel([number for number in batch[::12] if number not in known])
+                changes.apply_events(
+                    [Cancellation(number) for number in batch[::12] if number not in known]
+                )
 
     def _number(self, at: int) -> str:
         prefix = self.random.choice(("+7916", "+7926", "+7903", "+90532", "+90542"))

@@ -19,11 +19,17 @@ class Lock(IntEnum):
     CLICK_PARTITIONS = 7_265_309_120
     FORECAST_BILLING = 7_265_309_121
     MESSAGE_MAKING = 7_265_309_122
+    ABSENT_SUBSCRIBERS = 7_265_309_131
 
 
 def hold(lock: Lock) -> None:
     """Wait for a lock and hold it until the present transaction ends."""
     db.session.execute(select(func.pg_advisory_xact_lock(lock)))
+
+
+def hold_shared(lock: Lock) -> None:
+    """Wait until nobody holds a lock alone, and keep it so until the present transaction ends."""
+    db.session.execute(select(func.pg_advisory_xact_lock_shared(lock)))
 
 
 def try_to_hold(lock: Lock) -> bool:

@@ -56,6 +56,8 @@ class Subscriber(Model):
     `billing_due_at` is set where billing has yet to follow what was changed here; `next_message_at`
     where the next message is to be made, if it is before `paid_until`, which is a copy of what
     billing knows. `refused_messages` counts those in a row that a gateway refused for good.
+    `subscription_event_at` is when, by its sender, the newest thing happened that decides on plan
+    and state, `place_event_at` the same for its place: what is older changes nothing.
     """
 
     __tablename__ = "subscribers"
@@ -81,6 +83,8 @@ class Subscriber(Model):
     billing_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
     next_message_at: Mapped[datetime | None] = mapped_column(Timestamp)
     paid_until: Mapped[datetime | None] = mapped_column(Timestamp)
+    subscription_event_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    place_event_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
         CheckConstraint("lat BETWEEN -90 AND 90", name="lat"),
@@ -116,6 +120,19 @@ class Subscriber(Model):
     )
 
 
+class AbsentSubscriber(Model):
+    """When a number that is no subscriber left or moved: older additions give way to it."""
+
+    __tablename__ = "absent_subscribers"
+
+    msisdn: Mapped[str] = mapped_column(Text, primary_key=True)
+    subscription_event_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    place_event_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    lat: Mapped[float | None] = mapped_column(Double)
+    lon: Mapped[float | None] = mapped_column(Double)
+    recorded_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
 class SmsStop(Model):
     """A number that said STOP; kept for ever, also when its subscriber is deleted."""
 
@@ -140,6 +157,9 @@ class Task(Claimable, Model):
     state: Mapped[str] = mapped_column(Text)
     file_name: Mapped[str | None] = mapped_column(Text)
     file_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    stated_encoding: Mapped[str | None] = mapped_column(Text)
+    ts_format: Mapped[str | None] = mapped_column(Text)
+    ts_timezone: Mapped[str | None] = mapped_column(Text)
     encoding: Mapped[str | None] = mapped_column(Text)
     delimiter: Mapped[str | None] = mapped_column(Text)
     total: Mapped[int | None] = mapped_column(BigInteger)
@@ -148,8 +168,10 @@ class Task(Claimable, Model):
     updated: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     skipped: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
+    blank: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     next_row: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     has_file: Mapped[bool] = mapped_column(Boolean)
+    note: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)

@@ -289,7 +289,7 @@ class TestHowFilesAreWritten:
          "1769846400", "1769846400000", "1769846400.25"],
     )  # fmt: skip
     def test_times_come_in_the_usual_forms(self, desk: Operator, moment: str) -> None:
-        desk.subscriber(ONE)
+        desk.imported("additions", lines(ADDITIONS, f"2026-01-30,{ONE},1,1,1"))
 
         task = desk.imported("cancellations", lines(CANCELLATIONS, f"{moment},{ONE}"))
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,8 @@ ADDITIONS = "ts,msisdn,original_sub_plan,lat,lon"
 CANCELLATIONS = "ts,msisdn"
 UPDATES = "ts,msisdn,lat,lon"
 FORECASTS = "gid,lat,lon,fcat24,fcat48"
-NOW = "2026-01-31T08:00:00Z"
+# After whatever a test has done by the API, which happens when it is done.
+NOW = f"{datetime.now(UTC) + timedelta(hours=12):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Operator:

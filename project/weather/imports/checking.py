@@ -4,22 +4,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 
 import numpy as np
 
+from project.core import clock
 from project.weather.forecasts.sphere import DECIMALS, Floats
 from project.weather.imports.files import Chunk
+from project.weather.imports.times import FORWARD_SLACK, TimeFormat
 from project.weather.numbers import ImpossibleNumberError, normalized
 
 VALUE_LENGTH = 100
 _DEGREES = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 _PLAIN = set("0123456789+-.eE")
-_MOMENT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)? ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
-)
-_SECONDS = re.compile(r"[0-9]{9,10}(\.[0-9]{1,9})?|[0-9]{13}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -63,12 +59,12 @@ class Checked:
         """Tell something of a row that is taken."""
         self._tell(index, column, reason, value, is_note=True)
 
-    def supersede(self, index: int, column: str, value: str) -> None:
-        """Leave a row out because a later one says the same number anew."""
+    def supersede(self, index: int, column: str, value: str, *, by: int) -> None:
+        """Leave a good row out because the row `by` says the same key anew."""
         if self.good[index]:
             self.good[index] = False
             self.doubles += 1
-            self.note(index, column, "The same again in a later row, which is taken.", value)
+            self.note(index, column, f"Row {by} has the same {column} and is taken.", value)
 
     def _tell(self, index: int, column: str, reason: str, value: str, *, is_note: bool) -> None:
         shown = _CONTROL.sub(" ", value)[:VALUE_LENGTH]
@@ -102,12 +98,19 @@ class Checked:
                 self.refuse(index, "msisdn", str(error), value)
         return found
 
-    def moments(self) -> None:
-        """Check that the column ts has times: ISO 8601, or seconds of Unix time."""
+    def moments(self, format_: TimeFormat) -> list[datetime]:
+        """Return when the rows happened, by the column ts; in rows that are not good, any time."""
+        latest = clock.now() + FORWARD_SLACK
+        found = []
         for index, value in enumerate(self.chunk.column("ts")):
-            if not is_moment(value):
-                reason = "Not a time such as 2026-01-31T08:00:00Z or seconds since 1970."
-                self.refuse(index, "ts", reason, value)
+            moment = format_.read(value)
+            if moment is None:
+                self.refuse(index, "ts", format_.complaint, value)
+                moment = latest
+            elif moment > latest:
+                self.refuse(index, "ts", "Lies more than a day in the future.", value)
+            found.append(moment)
+        return found
 
     def texts(self, column: str, longest: int) -> list[str]:
         """Return a column of texts that people are to read."""
@@ -127,20 +130,6 @@ class Checked:
 def printable(text: str) -> str:
     """Return the text without halves of surrogate pairs, which no database takes."""
     return text.encode("utf-8", "replace").decode()
-
-
-@lru_cache(maxsize=16_384)
-def is_moment(written: str) -> bool:
-    """Tell whether this is a time, and one that there is."""
-    if _SECONDS.fullmatch(written):
-        return True
-    if not _MOMENT.fullmatch(written):
-        return False
-    try:
-        datetime.fromisoformat(written.replace(" Z", "Z").replace(" +", "+").replace(" -", "-"))
-    except ValueError:
-        return False
-    return True
 
 
 def _degrees_or_nan(value: str) -> float:

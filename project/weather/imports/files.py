@@ -5,7 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -48,6 +48,12 @@ class Chunk:
     columns: dict[str, int]
     width: int
     next_row: int
+
+    def only(self, indexes: Sequence[int]) -> "Chunk":
+        """Return the chunk with no other rows than those of the indexes."""
+        numbers = [self.numbers[index] for index in indexes]
+        rows = [self.rows[index] for index in indexes]
+        return replace(self, numbers=numbers, rows=rows)
 
     def column(self, name: str) -> list[str]:
         """Return the values of a column, without the blanks around them; "" where there is none."""

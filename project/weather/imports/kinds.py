@@ -5,8 +5,10 @@ caller's transaction, and is safe to run again: a row that is as it should be al
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
 from project.weather.forecasts.importing import ForecastRow, save_forecasts
@@ -15,10 +17,18 @@ from project.weather.imports.checking import Checked, keys_of
 from project.weather.imports.doubles import Scan
 from project.weather.imports.files import Chunk
 from project.weather.imports.tasks import Counts
+from project.weather.imports.times import TimeFormat
 from project.weather.numbers import is_known
 from project.weather.states import Plan, TaskKind
 from project.weather.subscribers import changes
-from project.weather.subscribers.changes import Addition, Outcome, Relocation
+from project.weather.subscribers.changes import (
+    Addition,
+    Cancellation,
+    Event,
+    Outcome,
+    Relocation,
+    Result,
+)
 
 FORECAST_TEXT_LENGTH = 200
 PLANS: dict[str, Plan | None] = {
@@ -48,6 +58,19 @@ class Read(Generic[Row]):
     rows: list[tuple[int, Row]]
 
 
+@dataclass(frozen=True)
+class Candidates(Generic[Row]):
+    """What the rows of a chunk say, as far as they are good.
+
+    `numbers` are their keys as they are kept, `times` when they happened, if they say so; `rows`
+    makes those of some indexes.
+    """
+
+    numbers: Sequence[object]
+    times: Sequence[datetime] | None
+    rows: Callable[[Sequence[int]], list[Row]]
+
+
 class FileKind(ABC, Generic[Row]):
     """A kind of file."""
 
@@ -56,78 +79,98 @@ class FileKind(ABC, Generic[Row]):
     key: ClassVar[str] = "msisdn"
     uses_tree: ClassVar[bool] = False
 
-    def __init__(self, scan: Scan, tree: ForecastTree | None) -> None:
-        self.scan = scan
-        self.tree = tree
+    def __init__(self, times: TimeFormat) -> None:
+        self.times = times
+        self.scan: Scan | None = None
+        self.tree: ForecastTree | None = None
 
     @abstractmethod
-    def read(self, chunk: Chunk) -> Read[Row]:
-        """Check the rows of a chunk."""
+    def candidates(self, checked: Checked) -> Candidates[Row]:
+        """Check the rows of a chunk, each by itself."""
 
     @abstractmethod
-    def outcomes(self, rows: Sequence[Row]) -> list[Outcome]:
+    def results(self, rows: Sequence[Row]) -> list[Result]:
         """Change what the rows say and return what became of each."""
+
+    def check(self, chunk: Chunk) -> tuple[list[int], Sequence[datetime] | None]:
+        """Tell which rows of a chunk are good, and when they happened."""
+        checked = Checked.of(chunk)
+        found = self.candidates(checked)
+        return checked.good_rows(), found.times
+
+    def read(self, chunk: Chunk) -> Read[Row]:
+        """Check the rows of a chunk; of those with the same key the newest is taken."""
+        checked = Checked.of(chunk)
+        found = self.candidates(checked)
+        self._leave_out_doubles(checked, found)
+        good = checked.good_rows()
+        return Read(checked, list(zip(good, found.rows(good), strict=True)))
 
     def apply(self, read: Read[Row]) -> Counts:
         """Change what the good rows say; those that cannot be taken join the problems."""
         counts = Counts(done=len(read.checked.chunk.rows))
-        outcomes = self.outcomes([row for _, row in read.rows])
-        shown = read.checked.chunk.column(self.key) if set(outcomes) & set(REFUSALS) else []
-        for (index, _), outcome in zip(read.rows, outcomes, strict=True):
-            if outcome in REFUSALS:
-                read.checked.refuse(index, self.key, REFUSALS[outcome], shown[index])
-        counts.created = outcomes.count(Outcome.CREATED)
-        counts.updated = outcomes.count(Outcome.UPDATED)
+        results = self.results([row for _, row in read.rows])
+        shown = read.checked.chunk.column(self.key)
+        for (index, _), result in zip(read.rows, results, strict=True):
+            if result.outcome in REFUSALS:
+                read.checked.refuse(index, self.key, REFUSALS[result.outcome], shown[index])
+            elif result.known_since is not None:
+                read.checked.note(index, "ts", _gives_way(result), shown[index])
+        outcomes = Counter(result.outcome for result in results)
+        counts.created = outcomes[Outcome.CREATED]
+        counts.updated = outcomes[Outcome.UPDATED]
         counts.failed = sum(not problem.is_note for problem in read.checked.problems)
         counts.skipped = counts.done - counts.created - counts.updated - counts.failed
         return counts
 
-    def _leave_out_doubles(self, checked: Checked) -> None:
-        written = checked.chunk.column(self.key)
-        keys = keys_of(written)
-        for index in self.scan.superseded(keys, checked.chunk.numbers):
-            checked.supersede(index, self.key, written[index])
-
-    def _numbers(self, checked: Checked) -> list[str]:
-        """Return the numbers; of one that is written in two ways the last row is taken."""
-        self._leave_out_doubles(checked)
-        numbers = checked.msisdns()
-        last: dict[str, int] = {}
+    def _leave_out_doubles(self, checked: Checked, found: Candidates[Row]) -> None:
+        chunk = checked.chunk
+        written = chunk.column(self.key)
+        assert self.scan is not None
+        for index, by in self.scan.superseded(keys_of(written), chunk.numbers):
+            checked.supersede(index, self.key, written[index], by=by)
+        # One number may be written in two ways, which are two keys.
+        taken: dict[object, int] = {}
         for index in checked.good_rows():
-            if numbers[index] in last:
-                earlier = last[numbers[index]]
-                checked.supersede(earlier, self.key, numbers[earlier])
-            last[numbers[index]] = index
-        return numbers
+            other = taken.setdefault(found.numbers[index], index)
+            if other == index:
+                continue
+            old, new = other, index
+            if found.times is not None and found.times[other] > found.times[index]:
+                old, new = index, other
+            checked.supersede(old, self.key, written[old], by=chunk.numbers[new])
+            taken[found.numbers[index]] = new
 
 
-class Additions(FileKind[Addition | str]):
+class Additions(FileKind[Event]):
     """Numbers that are to get the forecast; those whose plan is 0 are to get it no more."""
 
     needed = ("ts", "msisdn", "original_sub_plan", "lat", "lon")
     uses_tree = True
 
-    def read(self, chunk: Chunk) -> Read[Addition | str]:
-        """Check the rows and find the nearest forecast of each."""
-        checked = Checked.of(chunk)
-        numbers = self._numbers(checked)
-        checked.moments()
+    def candidates(self, checked: Checked) -> Candidates[Event]:
+        """Check the rows, each by itself."""
+        numbers = checked.msisdns()
+        moments = checked.moments(self.times)
         plans = self._plans(checked)
         lat, lon = checked.degrees("lat", 90), checked.degrees("lon", 180)
-        good = checked.good_rows()
-        assert self.tree is not None
-        nearest = self.tree.nearest(lat[good], lon[good])
-        lats, lons = lat.tolist(), lon.tolist()
-        rows: list[tuple[int, Addition | str]] = []
-        for place, index in enumerate(good):
-            number, plan = numbers[index], plans[index]
-            _note_unknown(checked, index, number)
-            if plan is None:
-                rows.append((index, number))
-                continue
-            near = nearest.at(place)
-            rows.append((index, Addition(number, plan, lats[index], lons[index], near)))
-        return Read(checked, rows)
+
+        def rows(good: Sequence[int]) -> list[Event]:
+            assert self.tree is not None
+            nearest = self.tree.nearest(lat[good], lon[good])
+            lats, lons = lat.tolist(), lon.tolist()
+            found: list[Event] = []
+            for place, index in enumerate(good):
+                number, plan, at = numbers[index], plans[index], moments[index]
+                _note_unknown(checked, index, number)
+                if plan is None:
+                    found.append(Cancellation(number, at))
+                    continue
+                near = nearest.at(place)
+                found.append(Addition(number, plan, lats[index], lons[index], near, at))
+            return found
+
+        return Candidates(numbers, moments, rows)
 
     def _plans(self, checked: Checked) -> list[Plan | None]:
         plans = []
@@ -138,57 +181,62 @@ class Additions(FileKind[Addition | str]):
                 checked.refuse(index, "original_sub_plan", reason, value)
         return plans
 
-    def outcomes(self, rows: Sequence[Addition | str]) -> list[Outcome]:
+    def results(self, rows: Sequence[Event]) -> list[Result]:
         """Add or cancel the numbers."""
-        added = [row for row in rows if isinstance(row, Addition)]
-        of_added = iter(changes.add(added) if added else [])
-        canceled = [row for row in rows if isinstance(row, str)]
-        of_canceled = iter(changes.cancel(canceled) if canceled else [])
-        return [next(of_added if isinstance(row, Addition) else of_canceled) for row in rows]
+        return changes.apply_events(rows) if rows else []
 
 
-class Cancellations(FileKind[str]):
+class Cancellations(FileKind[Event]):
     """Numbers that are to get the forecast no more."""
 
     needed = ("ts", "msisdn")
 
-    def read(self, chunk: Chunk) -> Read[str]:
-        """Check the rows."""
-        checked = Checked.of(chunk)
-        numbers = self._numbers(checked)
-        checked.moments()
-        return Read(checked, [(index, numbers[index]) for index in checked.good_rows()])
+    def candidates(self, checked: Checked) -> Candidates[Event]:
+        """Check the rows, each by itself."""
+        numbers = checked.msisdns()
+        moments = checked.moments(self.times)
 
-    def outcomes(self, rows: Sequence[str]) -> list[Outcome]:
+        def rows(good: Sequence[int]) -> list[Event]:
+            return [Cancellation(numbers[index], moments[index]) for index in good]
+
+        return Candidates(numbers, moments, rows)
+
+    def results(self, rows: Sequence[Event]) -> list[Result]:
         """Cancel the numbers."""
-        return changes.cancel(rows) if rows else []
+        return changes.apply_events(rows) if rows else []
 
 
-class Updates(FileKind[Relocation]):
+class Updates(FileKind[Event]):
     """Numbers that are somewhere else now."""
 
     needed = ("ts", "msisdn", "lat", "lon")
     uses_tree = True
 
-    def read(self, chunk: Chunk) -> Read[Relocation]:
-        """Check the rows and find the nearest forecast of each."""
-        checked = Checked.of(chunk)
-        numbers = self._numbers(checked)
-        checked.moments()
+    def candidates(self, checked: Checked) -> Candidates[Event]:
+        """Check the rows, each by itself."""
+        numbers = checked.msisdns()
+        moments = checked.moments(self.times)
         lat, lon = checked.degrees("lat", 90), checked.degrees("lon", 180)
-        good = checked.good_rows()
-        assert self.tree is not None
-        nearest = self.tree.nearest(lat[good], lon[good])
-        rows = []
-        for place, index in enumerate(good):
-            at = nearest.at(place)
-            row = Relocation(numbers[index], float(lat[index]), float(lon[index]), at)
-            rows.append((index, row))
-        return Read(checked, rows)
 
-    def outcomes(self, rows: Sequence[Relocation]) -> list[Outcome]:
+        def rows(good: Sequence[int]) -> list[Event]:
+            assert self.tree is not None
+            nearest = self.tree.nearest(lat[good], lon[good])
+            return [
+                Relocation(
+                    numbers[index],
+                    float(lat[index]),
+                    float(lon[index]),
+                    nearest.at(place),
+                    moments[index],
+                )
+                for place, index in enumerate(good)
+            ]
+
+        return Candidates(numbers, moments, rows)
+
+    def results(self, rows: Sequence[Event]) -> list[Result]:
         """Move the numbers."""
-        return changes.relocate(rows) if rows else []
+        return changes.apply_events(rows) if rows else []
 
 
 class Forecasts(FileKind[ForecastRow]):
@@ -198,20 +246,20 @@ class Forecasts(FileKind[ForecastRow]):
     optional = ("is_active",)
     key = "gid"
 
-    def read(self, chunk: Chunk) -> Read[ForecastRow]:
-        """Check the rows."""
-        checked = Checked.of(chunk)
-        self._leave_out_doubles(checked)
+    def candidates(self, checked: Checked) -> Candidates[ForecastRow]:
+        """Check the rows, each by itself."""
         gids = self._gids(checked)
         lat, lon = checked.degrees("lat", 90).tolist(), checked.degrees("lon", 180).tolist()
         fcat24 = checked.texts("fcat24", FORECAST_TEXT_LENGTH)
         fcat48 = checked.texts("fcat48", FORECAST_TEXT_LENGTH)
         flags = self._flags(checked)
-        rows = [
-            (i, ForecastRow(gids[i], lat[i], lon[i], fcat24[i], fcat48[i], flags[i]))
-            for i in checked.good_rows()
-        ]
-        return Read(checked, rows)
+
+        def rows(good: Sequence[int]) -> list[ForecastRow]:
+            return [
+                ForecastRow(gids[i], lat[i], lon[i], fcat24[i], fcat48[i], flags[i]) for i in good
+            ]
+
+        return Candidates(gids, None, rows)
 
     def _gids(self, checked: Checked) -> list[int]:
         values = checked.chunk.column("gid")
@@ -228,9 +276,16 @@ class Forecasts(FileKind[ForecastRow]):
                 checked.refuse(index, "is_active", "Neither 1 nor 0.", value)
         return [FLAGS.get(value.lower()) for value in values]
 
-    def outcomes(self, rows: Sequence[ForecastRow]) -> list[Outcome]:
+    def results(self, rows: Sequence[ForecastRow]) -> list[Result]:
         """Make or change the forecasts."""
-        return save_forecasts(rows) if rows else []
+        return [Result(outcome) for outcome in save_forecasts(rows)] if rows else []
+
+
+def _gives_way(result: Result) -> str:
+    taken = "only its place is taken" if result.outcome is Outcome.UPDATED else "nothing is changed"
+    assert result.known_since is not None
+    since = result.known_since.isoformat().replace("+00:00", "Z")
+    return f"Not newer than what is known since {since}: {taken}."
 
 
 def _note_unknown(checked: Checked, index: int, number: str) -> None:
@@ -238,7 +293,6 @@ def _note_unknown(checked: Checked, index: int, number: str) -> None:
         checked.note(index, "msisdn", "Possible, but not known to be given out.", number)
 
 
-FileKindMaker = Callable[[Scan, ForecastTree | None], FileKind[object]]
 KINDS: dict[TaskKind, type[FileKind[object]]] = {
     TaskKind.ADDITIONS: Additions,  # type: ignore[dict-item]
     TaskKind.CANCELLATIONS: Cancellations,  # type: ignore[dict-item]

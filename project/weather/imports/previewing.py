@@ -10,7 +10,7 @@ from project.weather.imports.checking import Problem
 from project.weather.imports.doubles import scan
 from project.weather.imports.files import FileError, MissingColumnsError, Pieces, open_table
 from project.weather.imports.kinds import KINDS, FileKind, Read
-from project.weather.imports.tasks import Counts
+from project.weather.imports.tasks import Counts, Reading
 from project.weather.states import TaskKind
 
 SHOWN_PROBLEMS = 20
@@ -35,11 +35,11 @@ class Preview:
     bad_rows: list[Problem] = field(default_factory=list)
 
 
-def preview(kind: TaskKind, pieces: Pieces) -> Preview:
+def preview(kind: TaskKind, pieces: Pieces, reading: Reading) -> Preview:
     """Return what a file of this kind would change; nothing is written."""
     found = Preview()
     try:
-        _look_at(KINDS[kind], pieces, found)
+        _look_at(KINDS[kind](reading.times), pieces, found)
     except FileError as error:
         found.error = str(error)
         if isinstance(error, MissingColumnsError):
@@ -47,12 +47,12 @@ def preview(kind: TaskKind, pieces: Pieces) -> Preview:
     return found
 
 
-def _look_at(wanted: type[FileKind[Any]], pieces: Pieces, found: Preview) -> None:
+def _look_at(kind: FileKind[Any], pieces: Pieces, found: Preview) -> None:
     settings = get_settings()
-    table = open_table(pieces, wanted.needed, wanted.optional)
-    rows = scan(table, wanted.key, max_bad=settings.import_max_errors)
-    found.total = rows.total
-    kind = wanted(rows, load_tree() if wanted.uses_tree else None)
+    table = open_table(pieces, kind.needed, kind.optional)
+    kind.scan = scan(table, kind.key, kind.check, max_bad=settings.import_max_errors)
+    kind.tree = load_tree() if kind.uses_tree else None
+    found.total = kind.scan.total
     for chunk in table.chunks(settings.import_chunk_rows):
         read = kind.read(chunk)
         _add(found, _tried(kind, read), read)

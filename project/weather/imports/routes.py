@@ -16,14 +16,16 @@ from project.weather.imports import queries, service
 from project.weather.imports import tasks as rules
 from project.weather.imports.schemas import (
     AcceptedFileSchema,
+    EventsQuerySchema,
+    ForecastsQuerySchema,
     PreviewSchema,
     TaskQuerySchema,
     TaskReferenceQuerySchema,
     TaskSchema,
     TaskStatusSchema,
-    UploadQuerySchema,
     read_reference,
 )
+from project.weather.imports.tasks import Reading
 from project.weather.imports.uploads import most_upload_bytes, taken_upload
 from project.weather.states import TaskKind
 
@@ -47,10 +49,12 @@ FILE = {
 
 
 def _upload_route(blueprint: Blueprint, path: str, kind: TaskKind, summary: str) -> None:
+    query_schema = ForecastsQuerySchema if kind is TaskKind.FORECASTS else EventsQuerySchema
+
     @blueprint.post(path, endpoint=f"upload_{kind}")
     @blueprint.doc(summary=summary)
     @operator(Scope.WRITE)
-    @blueprint.arguments(UploadQuerySchema, location="query")
+    @blueprint.arguments(query_schema, location="query")
     @blueprint.doc(requestBody=FILE)
     @blueprint.response(202, AcceptedFileSchema)
     @blueprint.alt_response(
@@ -60,12 +64,14 @@ def _upload_route(blueprint: Blueprint, path: str, kind: TaskKind, summary: str)
     @takes_body_of(most_upload_bytes)
     def upload(query: dict[str, Any]) -> Any:
         """Keep the file and read it in the background, or only look at it."""
+        dry_run = query.pop("dry_run")
+        reading = Reading(**query)
         with taken_upload(request) as file:
-            if query["dry_run"]:
-                found = {"status": "success", "data": service.preview_file(kind, file)}
+            if dry_run:
+                found = {"status": "success", "data": service.preview_file(kind, file, reading)}
                 return jsonify(data_schema(PreviewSchema)().dump(found))
             with transaction():
-                task = service.take_file(kind, file)
+                task = service.take_file(kind, file, reading)
         return {"status": "success", "task_id": task.id}
 
 

@@ -17,7 +17,7 @@ from project.core import bulk, pump
 from project.core.queues import wake, wakeup_taken
 from project.core.transaction import transaction
 from project.extensions import db
-from project.weather.forecasts.nearest import ForecastTree, forecasts_version, load_tree
+from project.weather.forecasts.nearest import forecasts_version, load_tree
 from project.weather.imports import queries, tasks
 from project.weather.imports.ahead import ahead
 from project.weather.imports.assigning import assign_some
@@ -89,6 +89,7 @@ class _Run:
         self.id = task.id
         self.kind = TaskKind(task.kind)
         self.next_row = task.next_row
+        self.reading = tasks.reading_of(task)
         self.claim_id = claim_id
         self.ends_at = ends_at
         self.on_progress = on_progress
@@ -126,17 +127,18 @@ class _Run:
         self._finish(kind)
 
     def _open(self) -> tuple[FileKind[Any], Table]:
-        wanted = KINDS[self.kind]
+        kind = KINDS[self.kind](self.reading.times)
         self._keep()
-        table = open_table(self._pieces, wanted.needed, wanted.optional)
+        table = open_table(self._pieces, kind.needed, kind.optional)
         limit = get_settings().import_max_errors
-        found = scan(table, wanted.key, max_bad=limit, on_progress=self._keep)
+        kind.scan = scan(table, kind.key, kind.check, max_bad=limit, on_progress=self._keep)
         with transaction():
             task = tasks.hold(self.id, self.claim_id)
             task.encoding, task.delimiter = table.encoding, table.delimiter
-            task.total = found.total
-            self.version = forecasts_version() if wanted.uses_tree else None
-        return wanted(found, _tree_for(wanted)), table
+            task.total = kind.scan.total
+            self.version = forecasts_version() if kind.uses_tree else None
+        kind.tree = load_tree() if kind.uses_tree else None
+        return kind, table
 
     def _pieces(self) -> Iterator[bytes]:
         number = 0
@@ -200,10 +202,6 @@ class _Run:
                 return
         with transaction():
             tasks.pause(tasks.hold(self.id, self.claim_id))
-
-
-def _tree_for(kind: type[FileKind[Any]]) -> ForecastTree | None:
-    return load_tree() if kind.uses_tree else None
 
 
 def _write_problems(task: Task, problems: list[Problem]) -> None:

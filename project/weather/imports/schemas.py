@@ -6,6 +6,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from project.core.errors import BadRequest
 from project.core.input import InputSchema, Moment, PageSchema
+from project.weather.imports.times import PRESETS, is_format, is_zone
 from project.weather.input import Flag
 from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
 
@@ -14,10 +15,35 @@ STATUS = validate.OneOf([*dict.fromkeys(TASK_STATUSES.values()), EXPIRED_TASK])
 STATE = validate.OneOf([str(state) for state in TaskState])
 
 
-class UploadQuerySchema(InputSchema):
-    """Whether the file is only looked at."""
+def _known_format(form: str) -> None:
+    if not is_format(form):
+        raise ValidationError(
+            "Not iso, dmy, mdy, excel or a pattern such as %d.%m.%Y %H:%M, with its percent signs."
+        )
+
+
+def _known_zone(name: str) -> None:
+    if not is_zone(name):
+        raise ValidationError("Not a time zone such as Europe/Istanbul.")
+
+
+class ForecastsQuerySchema(InputSchema):
+    """How a file is read, and whether it is only looked at."""
 
     dry_run = Flag(load_default=False)
+
+
+class EventsQuerySchema(ForecastsQuerySchema):
+    """The same for a file whose rows say when they happened."""
+
+    ts_format = fields.String(
+        validate=_known_format,
+        metadata={"description": f"How `ts` is written: {', '.join(PRESETS)}, or a pattern."},
+    )
+    ts_timezone = fields.String(
+        validate=_known_zone,
+        metadata={"description": "The time zone of a `ts` that says none; otherwise it is UTC."},
+    )
 
 
 class TaskReferenceSchema(InputSchema):

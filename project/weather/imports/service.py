@@ -8,6 +8,7 @@ from uuid import UUID
 
 from project.weather.imports import queries, tasks
 from project.weather.imports.previewing import Preview, preview
+from project.weather.imports.tasks import Reading
 from project.weather.imports.uploads import Upload
 from project.weather.models import Task, TaskError
 from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
@@ -16,14 +17,14 @@ BYTE_ORDER_MARK = "\ufeff"
 STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def take_file(kind: TaskKind, upload: Upload) -> Task:
+def take_file(kind: TaskKind, upload: Upload, reading: Reading) -> Task:
     """Keep a file and have it read in the background."""
-    return tasks.store_file(kind, upload.name, upload.pieces())
+    return tasks.store_file(kind, upload.name, upload.pieces(), reading)
 
 
-def preview_file(kind: TaskKind, upload: Upload) -> Preview:
+def preview_file(kind: TaskKind, upload: Upload, reading: Reading) -> Preview:
     """Return what a file would change. No transaction must be open."""
-    return preview(kind, upload.pieces)
+    return preview(kind, upload.pieces, reading)
 
 
 def task_status(task_id: UUID) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from project.core.claims import RELEASED, claim, due, lease_for
 from project.core.errors import Conflict, NotFound
 from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
+from project.weather.imports.times import TimeFormat
 from project.weather.models import Task, TaskChunk
 from project.weather.states import TaskKind, TaskState, may_task_move
 
@@ -41,9 +42,34 @@ class Counts:
     failed: int = 0
 
 
-def store_file(kind: TaskKind, name: str | None, pieces: Iterable[bytes]) -> Task:
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read, where whoever sends it says so."""
+
+    encoding: str | None = None
+    ts_format: str | None = None
+    ts_timezone: str | None = None
+
+    @property
+    def times(self) -> TimeFormat:
+        """How its times are written."""
+        return TimeFormat(self.ts_format, self.ts_timezone)
+
+
+def store_file(
+    kind: TaskKind, name: str | None, pieces: Iterable[bytes], reading: Reading | None = None
+) -> Task:
     """Keep an uploaded file, piece by piece, and have it read in the background."""
-    task = _new(kind, file_name=(name or "")[:200] or None, file_bytes=0, has_file=True)
+    reading = reading or Reading()
+    task = _new(
+        kind,
+        file_name=(name or "")[:200] or None,
+        file_bytes=0,
+        has_file=True,
+        stated_encoding=reading.encoding,
+        ts_format=reading.ts_format,
+        ts_timezone=reading.ts_timezone,
+    )
     size = 0
     for number, piece in enumerate(pieces):
         db.session.execute(
@@ -54,6 +80,11 @@ def store_file(kind: TaskKind, name: str | None, pieces: Iterable[bytes]) -> Tas
     task.file_bytes = size
     db.session.flush()
     return task
+
+
+def reading_of(task: Task) -> Reading:
+    """Return how the file of a task is to be read."""
+    return Reading(task.stated_encoding, task.ts_format, task.ts_timezone)
 
 
 def ensure_assignments() -> None:

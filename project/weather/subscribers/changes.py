@@ -1,15 +1,18 @@
 """What changes subscribers, many at a time: added, canceled, moved, given another forecast.
 
-One row through the API and a thousand of a file go the same way. Rows are locked in the order of
-their numbers, so two that change the same ones wait for each other and never deadlock. Each
-function takes a number at most once and returns what became of each row, in the order given.
+One row through the API and a thousand of a file go the same way. What happened to a number has a
+time of its own, its sender's, and the newest decides, whatever the order in which things arrive:
+once for whether the number takes a plan, once for its place. What is said by the API happens now.
+
+Rows are locked in the order of their numbers, so two that change the same ones wait for each
+other and never deadlock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import tzfpy
 from psycopg.errors import UniqueViolation
@@ -18,18 +21,24 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Table,
+    and_,
+    case,
+    delete,
     func,
     select,
+    tuple_,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.customers.service import ensure_customers
 from project.core import bulk, clock
+from project.core.locks import Lock, hold, hold_shared
 from project.core.models import Timestamp
 from project.extensions import db
 from project.weather import billing
-from project.weather.forecasts.nearest import Nearest
-from project.weather.models import SmsStop, Subscriber
+from project.weather.forecasts.nearest import Nearest, nearest_to
+from project.weather.models import AbsentSubscriber, SmsStop, Subscriber
 from project.weather.numbers import language_of
 from project.weather.states import EndReason, Plan, SubscriberState, may_subscriber_move
 
@@ -47,9 +56,19 @@ INSERTED = (
     "zone",
     "forecast_gid",
     "distance_m",
+    "subscription_event_at",
+    "place_event_at",
 )
+ACTIVE, CANCELED = str(SubscriberState.ACTIVE), str(SubscriberState.CANCELED)
+TICK = timedelta(microseconds=1)
+# What counts of two that happened to a number at the same time: the same in whatever order they
+# come. Nobody is charged who may have left.
+_RANKS = {str(Plan.DAILY): 0, str(Plan.WEEKLY): 1, CANCELED: 2}
 
 subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
+absents: Table = AbsentSubscriber.__table__  # type: ignore[assignment]
+
+Known: TypeAlias = Row[*tuple[Any, ...]]
 
 
 class Outcome(StrEnum):
@@ -62,19 +81,41 @@ class Outcome(StrEnum):
     STOPPED = "stopped"
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of an event; `known_since` is the time of a newer one that it gives way to."""
+
+    outcome: Outcome
+    known_since: datetime | None = None
+
+
 class ChangedMeanwhileError(Exception):
-    """Somebody else added one of the numbers at the same moment; do it again."""
+    """Somebody else added or deleted one of the numbers at the same moment; do it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A number that is to get the forecast of a place, or of its new place and plan."""
+    """A number that is to get the forecast of a place, or of its new place and plan.
+
+    `at` is when its sender says that it happened; None is now, after all that is known. Where
+    `says_place` is not so, a subscriber that is there stays where it is.
+    """
 
     msisdn: str
     plan: Plan
     lat: float
     lon: float
     nearest: Nearest | None
+    at: datetime | None = None
+    says_place: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A number that is to get the forecast no more."""
+
+    msisdn: str
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +126,24 @@ class Relocation:
     lat: float
     lon: float
     nearest: Nearest | None
+    at: datetime | None = None
+
+
+Event: TypeAlias = Addition | Cancellation | Relocation
+
+
+@dataclass(slots=True)
+class _Change:
+    """What a subscriber is to be from now on; `row` is what it was, None for a new one."""
+
+    row: Known | None
+    msisdn: str
+    state: str
+    plan: str
+    event_at: datetime | None
+    place: Relocation
+    place_event_at: datetime | None
+    end_reason: str | None
 
 
 def zone_at(lat: float, lon: float) -> str:
@@ -92,83 +151,182 @@ def zone_at(lat: float, lon: float) -> str:
     return tzfpy.get_tz(lon, lat) or "UTC"
 
 
-def add(additions: Sequence[Addition]) -> list[Outcome]:
-    """Add numbers; one that left starts again, one that is active is updated, STOP stays STOP.
+def apply_events(events: Sequence[Event]) -> list[Result]:
+    """Add, cancel and move numbers, each at most once; return what became of each, in order.
 
+    What is older than what is known changes nothing. What happened to a number that is no
+    subscriber is kept, for what is older and comes later. STOP stays STOP.
     Raises ChangedMeanwhileError.
     """
-    numbers = [one.msisdn for one in additions]
+    numbers = [one.msisdn for one in events]
+    is_kept = _hold_numbers(events)
     known = _locked(numbers)
-    stopped = _stopped(numbers)
-    outcomes = [_outcome_of(one, known.get(one.msisdn), stopped) for one in additions]
-    pairs = list(zip(additions, outcomes, strict=True))
-    now = clock.now()
-    _insert([one for one, outcome in pairs if outcome is Outcome.CREATED], now)
-    _update([(known[one.msisdn], one) for one, outcome in pairs if outcome is Outcome.UPDATED], now)
-    return outcomes
+    missing = [number for number in numbers if number not in known]
+    absent = _absent(missing)
+    added = [one.msisdn for one in events if isinstance(one, Addition)]
+    batch = _Batch(clock.now(), known, absent, _stopped(added))
+    results = [batch.decide(one) for one in events]
+    if batch.unknown and not is_kept:
+        raise ChangedMeanwhileError
+    batch.write()
+    return results
 
 
-def cancel(numbers: Sequence[str]) -> list[Outcome]:
-    """Cancel subscribers; one that is not active stays as it is, but money revives it no more."""
-    known = _locked(numbers)
-    leaving = [row for row in known.values() if row.state == SubscriberState.ACTIVE]
-    _leave_for_good(row for row in known.values() if row.end_reason == EndReason.UNPAID)
-    if leaving:
-        now = clock.now()
-        db.session.execute(
-            update(subscribers)
-            .where(subscribers.c.id == func.any(bulk.integer_array(row.id for row in leaving)))
-            .values(
-                state=str(SubscriberState.CANCELED),
-                canceled_at=now,
-                end_reason=str(EndReason.REQUESTED),
-                updated_at=now,
-                next_message_at=None,
-                billing_due_at=now,
-            )
-        )
-        billing.wake_billing()
-    ids = {row.id for row in leaving}
-    return [_canceled(known.get(number), ids) for number in numbers]
+def forget(msisdn: str) -> bool:
+    """Delete a subscriber; only that it is there no more, and since when, is kept.
 
-
-def _leave_for_good(rows: Iterable[Row[*tuple[Any, ...]]]) -> None:
-    ids = [row.id for row in rows]
-    if ids:
-        db.session.execute(
-            update(subscribers)
-            .where(subscribers.c.id == func.any(bulk.integer_array(ids)))
-            .values(end_reason=str(EndReason.REQUESTED))
-        )
-
-
-def _canceled(row: Row[*tuple[Any, ...]] | None, leaving: set[int]) -> Outcome:
+    Nothing that happened before brings it back. Tell whether there was one.
+    """
+    hold(Lock.ABSENT_SUBSCRIBERS)
+    row = _locked([msisdn]).get(msisdn)
     if row is None:
-        return Outcome.UNKNOWN
-    return Outcome.UPDATED if row.id in leaving else Outcome.SKIPPED
+        return False
+    at = _time_of(None, clock.now(), row.subscription_event_at)
+    db.session.execute(delete(subscribers).where(subscribers.c.id == row.id))
+    _keep_absent([Cancellation(msisdn, at)], clock.now())
+    return True
 
 
-def relocate(relocations: Sequence[Relocation]) -> list[Outcome]:
-    """Move subscribers to another place, with the forecast that is nearest there."""
-    known = _locked([one.msisdn for one in relocations])
-    outcomes: list[Outcome] = []
-    moved: list[tuple[Row[*tuple[Any, ...]], Addition]] = []
-    for one in relocations:
-        row = known.get(one.msisdn)
-        if row is None:
-            outcomes.append(Outcome.UNKNOWN)
-        elif _is_at(row, one):
-            outcomes.append(Outcome.SKIPPED)
-        else:
-            outcomes.append(Outcome.UPDATED)
-            same_plan = Addition(one.msisdn, Plan(row.plan), one.lat, one.lon, one.nearest)
-            moved.append((row, same_plan))
-    _update(moved, clock.now(), restart=False)
-    return outcomes
+class _Batch:
+    """Decides what events change, and writes it: nothing is asked of the database in between."""
+
+    def __init__(
+        self,
+        now: datetime,
+        known: Mapping[str, Known],
+        absent: Mapping[str, Known],
+        stopped: set[str],
+    ) -> None:
+        self.now = now
+        self.known = known
+        self.absent = absent
+        self.stopped = stopped
+        self.created: list[_Change] = []
+        self.changed: list[_Change] = []
+        self.unknown: list[Cancellation | Relocation] = []
+
+    def decide(self, one: Event) -> Result:
+        """Note down what the event changes and return what becomes of it."""
+        row = self.known.get(one.msisdn)
+        if isinstance(one, Addition) and self._is_stopped(one, row):
+            return _STOPPED
+        if row is not None:
+            return self._change(row, one)
+        if isinstance(one, Addition):
+            return self._create(one)
+        self.unknown.append(one)
+        return _UNKNOWN
+
+    def write(self) -> None:
+        """Write what was decided. Raises ChangedMeanwhileError."""
+        _insert(self.created, self.now)
+        _drop_absent([one.msisdn for one in self.created if one.msisdn in self.absent])
+        _update(self.changed, self.now)
+        _keep_absent(self.unknown, self.now)
+
+    def _is_stopped(self, one: Addition, row: Known | None) -> bool:
+        if one.msisdn in self.stopped:
+            return True
+        return row is not None and not may_subscriber_move(
+            SubscriberState(row.state), SubscriberState.ACTIVE
+        )
+
+    def _create(self, one: Addition) -> Result:
+        absent = self.absent.get(one.msisdn)
+        left_at = absent.subscription_event_at if absent else None
+        at = _time_of(one.at, self.now, left_at)
+        if left_at is not None and left_at >= at:
+            return Result(Outcome.SKIPPED, left_at)
+        place = Relocation(one.msisdn, one.lat, one.lon, one.nearest, at)
+        if absent is not None and not _moves(absent, place):
+            lat, lon, moved_at = absent.lat, absent.lon, absent.place_event_at
+            place = Relocation(one.msisdn, lat, lon, nearest_to(lat, lon), moved_at)
+        change = _Change(None, one.msisdn, ACTIVE, str(one.plan), at, place, place.at, None)
+        self.created.append(change)
+        return _CREATED
+
+    def _change(self, row: Known, one: Event) -> Result:
+        at = _time_of(one.at, self.now, row.subscription_event_at, row.place_event_at)
+        change = _unchanged(row)
+        older_than = None
+        if not isinstance(one, Relocation):
+            wanted = CANCELED if isinstance(one, Cancellation) else str(one.plan)
+            if _subscribes(row, wanted, at):
+                _subscribe(change, wanted, at)
+            else:
+                older_than = row.subscription_event_at
+        if isinstance(one, Relocation) or (isinstance(one, Addition) and one.says_place):
+            place = Relocation(one.msisdn, one.lat, one.lon, one.nearest, at)
+            if _moves(row, place):
+                change.place, change.place_event_at = place, at
+            else:
+                older_than = older_than or row.place_event_at
+        return self._noted(row, change, older_than)
+
+    def _noted(self, row: Known, change: _Change, older_than: datetime | None) -> Result:
+        is_same = _is_same(row, change)
+        known = (row.subscription_event_at, row.place_event_at, row.end_reason)
+        if not is_same or known != (change.event_at, change.place_event_at, change.end_reason):
+            self.changed.append(change)
+        if older_than is None:
+            return _SKIPPED if is_same else _UPDATED
+        return Result(Outcome.SKIPPED if is_same else Outcome.UPDATED, older_than)
+
+
+_CREATED, _UPDATED, _SKIPPED, _UNKNOWN, _STOPPED = map(Result, Outcome)
+
+
+def _time_of(at: datetime | None, now: datetime, *known: datetime | None) -> datetime:
+    """Return when something happened: what happens now is newer than all that is known."""
+    return at or max([now, *(one + TICK for one in known if one is not None)])
+
+
+def _subscribes(row: Known, wanted: str, at: datetime) -> bool:
+    """Tell whether a plan or a cancellation is no older than what is known."""
+    if row.subscription_event_at is None:
+        return True
+    has = row.plan if row.state == ACTIVE else CANCELED
+    return bool((at, _RANKS[wanted]) >= (row.subscription_event_at, _RANKS[has]))
+
+
+def _moves(row: Known, place: Relocation) -> bool:
+    """Tell whether a place is no older than the one that is known."""
+    if row.place_event_at is None:
+        return True
+    wanted = (place.at, place.lat, place.lon)
+    return bool(wanted >= (row.place_event_at, row.lat, row.lon))
+
+
+def _subscribe(change: _Change, wanted: str, at: datetime) -> None:
+    change.event_at = at
+    if wanted != CANCELED:
+        change.state, change.plan, change.end_reason = ACTIVE, wanted, None
+    elif change.state == ACTIVE or change.end_reason == EndReason.UNPAID:
+        # Whom only the money was missing, money revives no more.
+        change.state, change.end_reason = CANCELED, str(EndReason.REQUESTED)
+
+
+def _unchanged(row: Known) -> _Change:
+    nearest = None if row.forecast_gid is None else Nearest(row.forecast_gid, row.distance_m)
+    place = Relocation(row.msisdn, row.lat, row.lon, nearest, row.place_event_at)
+    times = (row.subscription_event_at, row.place_event_at)
+    return _Change(row, row.msisdn, row.state, row.plan, times[0], place, times[1], row.end_reason)
+
+
+def _is_same(row: Known, change: _Change) -> bool:
+    place = change.place
+    gid = place.nearest.gid if place.nearest else None
+    return bool(
+        (row.state, row.plan) == (change.state, change.plan)
+        and (row.lat, row.lon, row.forecast_gid) == (place.lat, place.lon, gid)
+    )
 
 
 def assign_forecasts(found: Sequence[tuple[int, Nearest | None]]) -> int:
-    """Give subscribers, by id, another forecast; return how many did not have it already."""
+    """Give subscribers, by id, another forecast; return how many did not have it already.
+
+    Who gets its first one is for billing to look at.
+    """
     new = bulk.rows_of(
         {
             "id": (BigInteger(), [subscriber_id for subscriber_id, _ in found]),
@@ -179,36 +337,51 @@ def assign_forecasts(found: Sequence[tuple[int, Nearest | None]]) -> int:
             ),
         }
     )
-    changed = db.session.execute(
-        update(subscribers)
-        .where(subscribers.c.id == new.c.id)
-        .where(
-            subscribers.c.forecast_gid.is_distinct_from(new.c.forecast_gid)
-            | subscribers.c.distance_m.is_distinct_from(new.c.distance_m)
-        )
-        .values(forecast_gid=new.c.forecast_gid, distance_m=new.c.distance_m)
-        .returning(subscribers.c.id)
+    columns = subscribers.c
+    is_first = and_(
+        columns.forecast_gid.is_(None),
+        new.c.forecast_gid.is_not(None),
+        columns.state == ACTIVE,
     )
-    return len(changed.all())
+    changed = db.session.scalars(
+        update(subscribers)
+        .where(columns.id == new.c.id)
+        .where(
+            columns.forecast_gid.is_distinct_from(new.c.forecast_gid)
+            | columns.distance_m.is_distinct_from(new.c.distance_m)
+        )
+        .values(
+            forecast_gid=new.c.forecast_gid,
+            distance_m=new.c.distance_m,
+            billing_due_at=case((is_first, clock.now()), else_=columns.billing_due_at),
+        )
+        .returning(columns.billing_due_at)
+    ).all()
+    if any(changed):
+        billing.wake_billing()
+    return len(changed)
 
 
-def _outcome_of(one: Addition, row: Row[*tuple[Any, ...]] | None, stopped: set[str]) -> Outcome:
-    if one.msisdn in stopped:
-        return Outcome.STOPPED
-    if row is None:
-        return Outcome.CREATED
-    if not may_subscriber_move(SubscriberState(row.state), SubscriberState.ACTIVE):
-        return Outcome.STOPPED
-    is_same = row.state == SubscriberState.ACTIVE and row.plan == one.plan and _is_at(row, one)
-    return Outcome.SKIPPED if is_same else Outcome.UPDATED
+def _hold_numbers(events: Sequence[Event]) -> bool:
+    """Keep others from adding numbers while what happened to unknown ones is kept; tell if so.
+
+    Either the one is seen by the other, or it is still to come: an addition and a cancellation
+    of the same new number, taken by two workers at once, find each other.
+    """
+    others = [one.msisdn for one in events if not isinstance(one, Addition)]
+    if others:
+        there = select(func.count()).where(
+            subscribers.c.msisdn == func.any(bulk.text_array(others))
+        )
+        if db.session.scalar(there) != len(others):
+            hold(Lock.ABSENT_SUBSCRIBERS)
+            return True
+    if len(others) < len(events):
+        hold_shared(Lock.ABSENT_SUBSCRIBERS)
+    return False
 
 
-def _is_at(row: Row[*tuple[Any, ...]], one: Addition | Relocation) -> bool:
-    gid = one.nearest.gid if one.nearest else None
-    return bool(row.lat == one.lat and row.lon == one.lon and row.forecast_gid == gid)
-
-
-def _locked(numbers: Sequence[str]) -> dict[str, Row[*tuple[Any, ...]]]:
+def _locked(numbers: Sequence[str]) -> dict[str, Known]:
     columns = subscribers.c
     rows = db.session.execute(
         select(
@@ -220,9 +393,12 @@ def _locked(numbers: Sequence[str]) -> dict[str, Row[*tuple[Any, ...]]]:
             columns.lon,
             columns.zone,
             columns.forecast_gid,
+            columns.distance_m,
             columns.canceled_at,
             columns.end_reason,
             columns.refused_messages,
+            columns.subscription_event_at,
+            columns.place_event_at,
         )
         .where(columns.msisdn == func.any(bulk.text_array(numbers)))
         .order_by(columns.msisdn)
@@ -232,73 +408,133 @@ def _locked(numbers: Sequence[str]) -> dict[str, Row[*tuple[Any, ...]]]:
 
 
 def _stopped(numbers: Sequence[str]) -> set[str]:
+    if not numbers:
+        return set()
     found = select(SmsStop.msisdn).where(SmsStop.msisdn == func.any(bulk.text_array(numbers)))
     return set(db.session.scalars(found))
 
 
-def _insert(additions: Sequence[Addition], now: datetime) -> None:
-    """Insert subscribers. Raises ChangedMeanwhileError."""
-    if not additions:
-        return
-    numbers = [one.msisdn for one in additions]
-    customers = ensure_customers(
-        billing.CUSTOMER_KIND, numbers, provider=billing.CARRIER, pay_by_reference=True
-    )
-    active, moment = str(SubscriberState.ACTIVE), now.isoformat()
-    rows = (
-        (
-            customers[one.msisdn],
-            one.msisdn,
-            str(language_of(one.msisdn)),
-            str(one.plan),
-            active,
-            moment,
-            moment,
-            moment,
-            one.lat,
-            one.lon,
-            zone_at(one.lat, one.lon),
-            one.nearest.gid if one.nearest else None,
-            one.nearest.distance_m if one.nearest else None,
+def _absent(numbers: Sequence[str]) -> dict[str, Known]:
+    if not numbers:
+        return {}
+    found = select(absents).where(absents.c.msisdn == func.any(bulk.text_array(numbers)))
+    return {row.msisdn: row for row in db.session.execute(found)}
+
+
+def _drop_absent(numbers: Sequence[str]) -> None:
+    if numbers:
+        db.session.execute(
+            delete(absents).where(absents.c.msisdn == func.any(bulk.text_array(numbers)))
         )
-        for one in additions
+
+
+def _keep_absent(events: Sequence[Cancellation | Relocation], now: datetime) -> None:
+    """Keep when numbers that are no subscribers left or moved, unless something newer is known."""
+    if not events:
+        return
+    left = [(one.at or now) if isinstance(one, Cancellation) else None for one in events]
+    moved = [one if isinstance(one, Relocation) else None for one in events]
+    given = bulk.rows_of(
+        {
+            "msisdn": (absents.c.msisdn.type, [one.msisdn for one in events]),
+            "subscription_event_at": (Timestamp, left),
+            "place_event_at": (Timestamp, [(one.at or now) if one else None for one in moved]),
+            "lat": (absents.c.lat.type, [one.lat if one else None for one in moved]),
+            "lon": (absents.c.lon.type, [one.lon if one else None for one in moved]),
+            "recorded_at": (Timestamp, [now] * len(events)),
+        }
     )
+    statement = insert(absents).from_select(
+        list(given.c.keys()), select(*given.c).order_by(given.c.msisdn)
+    )
+    new = statement.excluded
+    is_newer = new.place_event_at.is_not(None) & (
+        absents.c.place_event_at.is_(None)
+        | (
+            tuple_(new.place_event_at, new.lat, new.lon)
+            > tuple_(absents.c.place_event_at, absents.c.lat, absents.c.lon)
+        )
+    )
+    values: dict[str, ColumnElement[Any]] = {
+        name: case((is_newer, new[name]), else_=absents.c[name])
+        for name in ("place_event_at", "lat", "lon")
+    }
+    values["subscription_event_at"] = func.greatest(
+        absents.c.subscription_event_at, new.subscription_event_at
+    )
+    db.session.execute(statement.on_conflict_do_update(index_elements=["msisdn"], set_=values))
+
+
+def _insert(created: Sequence[_Change], now: datetime) -> None:
+    """Insert subscribers. Raises ChangedMeanwhileError."""
+    if not created:
+        return
+    customers = ensure_customers(
+        billing.CUSTOMER_KIND,
+        [one.msisdn for one in created],
+        provider=billing.CARRIER,
+        pay_by_reference=True,
+    )
+    moment = now.isoformat()
     try:
+        rows = (_inserted(one, customers[one.msisdn], moment) for one in created)
         bulk.copy_rows(subscribers, INSERTED, rows)
     except UniqueViolation as error:
         raise ChangedMeanwhileError from error
     billing.wake_billing()
 
 
-def _update(
-    changed: Sequence[tuple[Row[*tuple[Any, ...]], Addition]],
-    now: datetime,
-    *,
-    restart: bool = True,
-) -> None:
-    if not changed:
+def _inserted(one: _Change, customer_id: int, moment: str) -> tuple[Any, ...]:
+    place = one.place
+    return (
+        customer_id,
+        one.msisdn,
+        str(language_of(one.msisdn)),
+        one.plan,
+        one.state,
+        moment,
+        moment,
+        moment,
+        place.lat,
+        place.lon,
+        zone_at(place.lat, place.lon),
+        place.nearest.gid if place.nearest else None,
+        place.nearest.distance_m if place.nearest else None,
+        one.event_at,
+        one.place_event_at,
+    )
+
+
+def _update(changed: Sequence[_Change], now: datetime) -> None:
+    pairs = [(one.row, one) for one in changed if one.row is not None]
+    if not pairs:
         return
-    placed = [(one, _zone_of(row, one)) for row, one in changed]
-    active = str(SubscriberState.ACTIVE)
-    columns: dict[str, Sequence[Any]] = {
-        "plan": [str(one.plan) for _, one in changed],
-        "state": [active if restart else row.state for row, _ in changed],
-        "canceled_at": [None if restart else row.canceled_at for row, _ in changed],
-        "end_reason": [None if restart else row.end_reason for row, _ in changed],
-        "refused_messages": [
-            0 if restart and row.state != active else row.refused_messages for row, _ in changed
-        ],
-        "updated_at": [now] * len(changed),
-        **_places(placed),
-    }
+    zones = [_zone_of(row, one.place) for row, one in pairs]
     follows = [
-        (restart and row.state != active) or row.plan != one.plan or row.zone != zone
-        for (row, _), (one, zone) in zip(changed, placed, strict=True)
+        _is_for_billing(row, one, zone) for (row, one), zone in zip(pairs, zones, strict=True)
     ]
+    nearest = [one.place.nearest for _, one in pairs]
+    columns: dict[str, Sequence[Any]] = {
+        "plan": [one.plan for _, one in pairs],
+        "state": [one.state for _, one in pairs],
+        "canceled_at": [_canceled_at(row, one, now) for row, one in pairs],
+        "end_reason": [one.end_reason for _, one in pairs],
+        "refused_messages": [
+            0 if one.state == ACTIVE != row.state else row.refused_messages for row, one in pairs
+        ],
+        "updated_at": [now] * len(pairs),
+        "lat": [one.place.lat for _, one in pairs],
+        "lon": [one.place.lon for _, one in pairs],
+        "zone": zones,
+        "forecast_gid": [near.gid if near else None for near in nearest],
+        "distance_m": [near.distance_m if near else None for near in nearest],
+        "subscription_event_at": [one.event_at for _, one in pairs],
+        "place_event_at": [one.place_event_at for _, one in pairs],
+    }
     typed = {name: (subscribers.c[name].type, values) for name, values in columns.items()}
     given = bulk.rows_of(
         {
-            "id": (BigInteger(), [row.id for row, _ in changed]),
+            "id": (BigInteger(), [row.id for row, _ in pairs]),
             "billing_follows_at": (Timestamp, [now if one else None for one in follows]),
             **typed,
         }
@@ -307,22 +543,26 @@ def _update(
     values["billing_due_at"] = func.coalesce(
         given.c.billing_follows_at, subscribers.c.billing_due_at
     )
+    # Who is not active any more is sent nothing; who came back is planned by billing.
+    values["next_message_at"] = case((given.c.state == ACTIVE, subscribers.c.next_message_at))
     db.session.execute(update(subscribers).where(subscribers.c.id == given.c.id).values(values))
     if any(follows):
         billing.wake_billing()
 
 
-def _zone_of(row: Row[*tuple[Any, ...]], one: Addition) -> str:
-    is_there = (row.lat, row.lon) == (one.lat, one.lon)
-    return str(row.zone) if is_there else zone_at(one.lat, one.lon)
+def _is_for_billing(row: Known, change: _Change, zone: str) -> bool:
+    if change.state != row.state:
+        return True
+    gets_first_forecast = row.forecast_gid is None and change.place.nearest is not None
+    return row.plan != change.plan or row.zone != zone or gets_first_forecast
 
 
-def _places(placed: Sequence[tuple[Addition, str]]) -> dict[str, Sequence[Any]]:
-    nearest = [one.nearest for one, _ in placed]
-    return {
-        "lat": [one.lat for one, _ in placed],
-        "lon": [one.lon for one, _ in placed],
-        "zone": [zone for _, zone in placed],
-        "forecast_gid": [near.gid if near else None for near in nearest],
-        "distance_m": [near.distance_m if near else None for near in nearest],
-    }
+def _canceled_at(row: Known, change: _Change, now: datetime) -> datetime | None:
+    if change.state == ACTIVE:
+        return None
+    return now if row.state == ACTIVE else row.canceled_at
+
+
+def _zone_of(row: Known, place: Relocation) -> str:
+    is_there = (row.lat, row.lon) == (place.lat, place.lon)
+    return str(row.zone) if is_there else zone_at(place.lat, place.lon)

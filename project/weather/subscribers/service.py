@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
@@ -12,7 +12,14 @@ from project.weather.forecasts.nearest import nearest_to
 from project.weather.models import Subscriber
 from project.weather.states import Plan, SubscriberState
 from project.weather.subscribers import changes
-from project.weather.subscribers.changes import Addition, ChangedMeanwhileError, Outcome
+from project.weather.subscribers.changes import (
+    Addition,
+    Cancellation,
+    ChangedMeanwhileError,
+    Event,
+    Outcome,
+    Relocation,
+)
 
 
 def create_subscriber(values: Mapping[str, Any]) -> Subscriber:
@@ -28,40 +35,48 @@ def create_subscriber(values: Mapping[str, Any]) -> Subscriber:
 def change_subscriber(msisdn: str, values: Mapping[str, Any]) -> Subscriber:
     """Change the place, the plan or the state. Raises NotFound and Conflict."""
     known = existing_subscriber(msisdn)
-    wanted = {"lat": known.lat, "lon": known.lon, "plan": known.plan, "state": known.state}
+    wanted: dict[str, Any] = {
+        "lat": known.lat,
+        "lon": known.lon,
+        "plan": known.plan,
+        "state": known.state,
+    }
     wanted |= values
     if known.state == SubscriberState.STOPPED != wanted["state"]:
         raise _said_stop(msisdn)
-    if wanted["state"] == SubscriberState.ACTIVE:
-        _add(msisdn, wanted)
+    says_place = "lat" in values or "lon" in values
+    if wanted["state"] == SubscriberState.ACTIVE and ("plan" in values or "state" in values):
+        _add(msisdn, wanted, says_place=says_place)
     else:
-        _change_inactive(known, wanted)
+        if values.get("state") == SubscriberState.CANCELED:
+            _apply(Cancellation(msisdn))
+        if says_place:
+            lat, lon = wanted["lat"], wanted["lon"]
+            _apply(Relocation(msisdn, lat, lon, nearest_to(lat, lon)))
+        # Whoever takes no plan any more keeps the one that it would take again.
+        existing_subscriber(msisdn).plan = str(wanted["plan"])
+        db.session.flush()
     return existing_subscriber(msisdn)
-
-
-def _change_inactive(known: Subscriber, wanted: Mapping[str, Any]) -> None:
-    if wanted["state"] == SubscriberState.CANCELED:
-        changes.cancel([known.msisdn])
-    nearest = nearest_to(wanted["lat"], wanted["lon"])
-    changes.relocate([changes.Relocation(known.msisdn, wanted["lat"], wanted["lon"], nearest)])
-    changed = existing_subscriber(known.msisdn)
-    changed.plan = str(wanted["plan"])
-    db.session.flush()
 
 
 def delete_subscriber(msisdn: str) -> None:
     """Forget a subscriber; what it paid and a STOP it sent are kept. Raises NotFound."""
     known = existing_subscriber(msisdn)
     billing.end_billing_now([known.customer_id])
-    db.session.execute(delete(Subscriber).where(Subscriber.id == known.id))
+    if not changes.forget(msisdn):
+        raise _not_found(msisdn)
 
 
 def existing_subscriber(msisdn: str) -> Subscriber:
     """Return the subscriber. Raises NotFound."""
     found = _found(msisdn)
     if found is None:
-        raise NotFound(f"There is no subscriber {msisdn}.")
+        raise _not_found(msisdn)
     return found
+
+
+def _not_found(msisdn: str) -> NotFound:
+    return NotFound(f"There is no subscriber {msisdn}.")
 
 
 def _found(msisdn: str) -> Subscriber | None:
@@ -72,15 +87,19 @@ def _found(msisdn: str) -> Subscriber | None:
     ).one_or_none()
 
 
-def _add(msisdn: str, values: Mapping[str, Any]) -> None:
+def _add(msisdn: str, values: Mapping[str, Any], *, says_place: bool = True) -> None:
     lat, lon = values["lat"], values["lon"]
-    addition = Addition(msisdn, Plan(values["plan"]), lat, lon, nearest_to(lat, lon))
-    try:
-        outcome = changes.add([addition])[0]
-    except ChangedMeanwhileError as error:
-        raise Conflict(f"{msisdn} is being added already.") from error
-    if outcome is Outcome.STOPPED:
+    near = nearest_to(lat, lon)
+    addition = Addition(msisdn, Plan(values["plan"]), lat, lon, near, says_place=says_place)
+    if _apply(addition) is Outcome.STOPPED:
         raise _said_stop(msisdn)
+
+
+def _apply(event: Event) -> Outcome:
+    try:
+        return changes.apply_events([event])[0].outcome
+    except ChangedMeanwhileError as error:
+        raise Conflict(f"{event.msisdn} is being added or deleted already.") from error
 
 
 def _said_stop(msisdn: str) -> Conflict:

@@ -9,13 +9,14 @@ from sqlalchemy import update
 from project.billing.models import Subscription
 from project.billing.queries import current_subscription
 from project.billing.subscriptions.service import expire_some
+from project.core import clock as product_clock
 from project.core.transaction import transaction
 from project.weather.messages import service
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station
 from tests.weather.world import ADDITIONS as ADDITIONS_HEADER
 from tests.weather.world import CANCELLATIONS as CANCELLATIONS_HEADER
-from tests.weather.world import MOSCOW, Operator, addition, lines
+from tests.weather.world import MOSCOW, Operator, lines
 
 NUMBER = "+79161230045"
 
@@ -25,7 +26,8 @@ def add_by_api(desk: Operator) -> None:
 
 
 def add_by_file(desk: Operator) -> None:
-    desk.imported("additions", lines(ADDITIONS_HEADER, addition(NUMBER, "2")))
+    row = f"{product_clock.now().isoformat()},{NUMBER},2,{MOSCOW[0]},{MOSCOW[1]}"
+    desk.imported("additions", lines(ADDITIONS_HEADER, row))
 
 
 def patch_to_active(desk: Operator) -> None:
@@ -43,7 +45,8 @@ def cancel(desk: Operator) -> None:
 
 
 def cancel_by_file(desk: Operator) -> None:
-    desk.imported("cancellations", lines(CANCELLATIONS_HEADER, f"2026-02-01T08:00:00Z,{NUMBER}"))
+    row = f"{product_clock.now().isoformat()},{NUMBER}"
+    desk.imported("cancellations", lines(CANCELLATIONS_HEADER, row))
 
 
 @pytest.mark.parametrize(
