@@ -52,6 +52,13 @@ def schedule() -> tuple[Periodic, ...]:
             due_probe="prompt_charges",
         ),
         Periodic(
+            "late-charges-run",
+            "project.billing.payments.jobs.charge_late",
+            EVERY_MINUTE,
+            QueueName.MEDIUM,
+            due_probe="late_charges",
+        ),
+        Periodic(
             "expire-subscriptions-run",
             "project.billing.payments.jobs.expire_subscriptions",
             settings.expire_subscriptions_cron,

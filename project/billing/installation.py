@@ -139,6 +139,11 @@ def note_books_read(unread_from: datetime) -> None:
             _change(books_unread_from=None)
 
 
+def hold_reason() -> str | None:
+    """Return why charges are held, as it was found when somebody last was to be charged."""
+    return db.session.scalar(select(Installation.hold_reason))
+
+
 def restored_at() -> datetime | None:
     """Return when the database was last found to be restored."""
     return db.session.scalar(select(_table.c.restored_at))

@@ -19,9 +19,16 @@ from sqlalchemy import (
     select,
 )
 
-from project.billing.models import Customer, Package, Payment, Subscription
+from project.billing.models import (
+    Customer,
+    Package,
+    Payment,
+    ReconciliationCase,
+    Subscription,
+)
 from project.billing.states import (
     COUNTED_TRIGGERS,
+    CaseKind,
     ChargeTime,
     PaymentState,
     SubscriptionState,
@@ -36,6 +43,7 @@ payments: Table = Payment.__table__  # type: ignore[assignment]
 packages: Table = Package.__table__  # type: ignore[assignment]
 
 EXPIRED_AFTER = timedelta(days=3)
+OPEN = "open"
 
 
 def is_charge_due() -> bool:
@@ -70,21 +78,53 @@ def has_payment_for(subscription_id: int, period_start: datetime) -> bool:
     return bool(db.session.scalar(select(found)))
 
 
+def untaken_reason() -> str | None:
+    """Return why a provider takes no requests of ours, by the newest case that is open."""
+    return db.session.scalar(
+        select(ReconciliationCase.evidence["there"]["reason"].astext)
+        .where(ReconciliationCase.state == OPEN, ReconciliationCase.kind == str(CaseKind.NOT_TAKEN))
+        .order_by(ReconciliationCase.id.desc())
+        .limit(1)
+    )
+
+
 def providers_in_use() -> set[str]:
     """Return the names of the providers by which somebody pays."""
     return set(db.session.scalars(select(Customer.provider).distinct()))
 
 
-def is_charge_left_over(last_run_at: datetime) -> bool:
-    """Tell whether a charge was begun and not ended, or was due at the last run and not begun.
+def is_left_over(last_run_at: datetime) -> ColumnElement[bool]:
+    """Hold for charges that no daily run need be waited for, if they are due.
 
-    Workers die, answers are lost, and so is a wake-up when Redis is emptied.
+    They were begun and not ended, or were due at the last run and not begun: workers die, answers
+    are lost, and so is a wake-up when Redis is emptied. Or they are tries that come between runs.
     """
-    left_over = and_(
-        is_due(subscriptions, clock.now()),
-        or_(subscriptions.c.due_at <= last_run_at, has_pending_payment(subscriptions.c.id)),
+    return or_(
+        subscriptions.c.due_at <= last_run_at,
+        has_pending_payment(subscriptions.c.id),
+        _is_between_runs(),
     )
+
+
+def _is_between_runs() -> ColumnElement[bool]:
+    """Hold for further tries at a time of the day; those of whole days wait for the day's run."""
+    written = func.timezone("UTC", subscriptions.c.due_at)
+    return and_(
+        or_(subscriptions.c.refusals > 0, subscriptions.c.not_taken > 0),
+        subscriptions.c.due_at.is_not(None),
+        written != func.date_trunc("day", written),
+    )
+
+
+def is_charge_left_over(last_run_at: datetime) -> bool:
+    """Tell whether a charge is due that no daily run need be waited for."""
+    left_over = and_(is_due(subscriptions, clock.now()), is_left_over(last_run_at))
     return bool(db.session.scalar(select(exists().where(left_over))))
+
+
+def oldest_late_charge_due_at() -> datetime | None:
+    """Return when the longest-waiting try between two daily runs was or will be due."""
+    return _oldest_due_at(subscriptions, _is_between_runs())
 
 
 def count_due(table: Table, *, at_most: int) -> int:

@@ -75,11 +75,17 @@ class ServiceProbe:
 
 _probes: dict[str, DueProbe] = {}
 _services: dict[str, ServiceProbe] = {}
+_troubles: dict[str, Callable[[], str | None]] = {}
 
 
 def watch_service(probe: ServiceProbe) -> None:
     """Have `GET /api/health` tell of an outside service; ours is well without it."""
     _services[probe.name] = probe
+
+
+def warn_of(name: str, trouble: Callable[[], str | None]) -> None:
+    """Have `GET /api/health` be degraded, with a part of this name, while there is a trouble."""
+    _troubles[name] = trouble
 
 
 def watch(probe: DueProbe) -> None:
@@ -111,6 +117,7 @@ def show_health() -> tuple[Part, int]:
         "migrations": _migrations(),
         "workers": _workers(),
         "due": _due(),
+        **_told_troubles(),
     }
     vital = parts["database"]["status"] == "ok" and parts["migrations"]["status"] == "ok"
     well = all(part["status"] == "ok" for part in parts.values())
@@ -192,6 +199,16 @@ def _workers() -> Part:
     except RedisError as error:
         return {"status": "unknown", "expected": wanted, "error": type(error).__name__}
     return {"status": "ok" if alive >= wanted else "degraded", "alive": alive, "expected": wanted}
+
+
+def _told_troubles() -> dict[str, Part]:
+    """Return a part for each trouble that there is; a database that is away has a part already."""
+    try:
+        with transaction(read_only=True):
+            found = {name: trouble() for name, trouble in _troubles.items()}
+    except SQLAlchemyError:
+        return {}
+    return {name: {"status": "degraded", "error": why} for name, why in found.items() if why}
 
 
 def _due() -> Part:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 
 from project.billing import installation, queries
 from project.billing.models import Customer, Package, Payment, Subscription
@@ -29,9 +29,13 @@ from project.config import get_settings
 from project.core import bulk, clock
 from project.core.claims import RELEASED, Claim, claim, due, lease_for
 from project.core.queues import QueueName, Wakeup
+from project.core.scheduler import last_time
 from project.extensions import db
 
 CHARGES_DUE = Wakeup("autopayments", QueueName.MEDIUM, "project.billing.payments.jobs.charge_due")
+LATE_CHARGES_DUE = Wakeup(
+    "late_charges", QueueName.MEDIUM, "project.billing.payments.jobs.charge_late"
+)
 PROMPT_CHARGES_DUE = Wakeup(
     "prompt_charges", QueueName.MEDIUM, "project.billing.payments.jobs.charge_prompt"
 )
@@ -64,6 +68,8 @@ class Attempt:
     is_first: bool = True
     is_key_alive: bool = True
     is_sent_again: bool = False
+    inquiries: int = 0
+    inquiry_due_at: datetime | None = None
 
 
 class Autopayment:
@@ -103,7 +109,9 @@ class Autopayment:
         held = {attempt.payment.subscription_id or 0: attempt.claim_id for attempt, _ in results}
         _count_sends([attempt for attempt, _ in results])
         given_back = settlement.settle([(one.payment.id, word) for one, word in results], held)
-        _look_again_later([attempt for attempt, word in results if not _is_paid(attempt, word)])
+        unpaid = [attempt for attempt, word in results if not _is_paid(attempt, word)]
+        _look_again_later(unpaid)
+        _keep_inquiries([attempt for attempt in unpaid if not attempt.is_first])
         _release([one for one, _ in results if one.payment.subscription_id not in given_back])
 
     def is_anything_due(self) -> bool:
@@ -126,6 +134,23 @@ class PromptAutopayment(Autopayment):
         """Tell whether such a subscription is due that nobody works on."""
         due_at = queries.oldest_prompt_charge_due_at()
         return due_at is not None and due_at <= clock.now()
+
+
+class LateAutopayment(Autopayment):
+    """Charges that no daily run need be waited for; the day's renewals wait for theirs."""
+
+    wakeup = LATE_CHARGES_DUE
+
+    def _candidates(self, limit: int) -> Select[Any]:
+        return super()._candidates(limit).where(queries.is_left_over(_last_run_at()))
+
+    def is_anything_due(self) -> bool:
+        """Tell whether such a charge is due that nobody works on."""
+        return queries.is_charge_left_over(_last_run_at()) and installation.hold() is None
+
+
+def _last_run_at() -> datetime:
+    return last_time(get_settings().autopayments_cron, clock.now())
 
 
 def attempts_for(claimed: Claim) -> list[Attempt]:
@@ -163,6 +188,8 @@ def attempts_for(claimed: Claim) -> list[Attempt]:
             claimed.id,
             is_first=payment.id in new and not _may_be_lost(payment, restored_at),
             is_key_alive=_is_key_alive(payment, now),
+            inquiries=payment.attempts,
+            inquiry_due_at=payment.due_at,
         )
         for payment in payments
     ]
@@ -417,6 +444,22 @@ def _look_again_later(attempts: Sequence[Attempt]) -> None:
                 queries.has_pending_payment(table.c.id),
             )
             .values(due_at=clock.now() + ASK_AGAIN_AFTER)
+        )
+
+
+def _keep_inquiries(attempts: Sequence[Attempt]) -> None:
+    """Put each inquiry off once at most: who sends often would else put it off for ever.
+
+    `attempts` of a payment counts its inquiries since.
+    """
+    table = queries.payments
+    for attempt in attempts:
+        is_put_off_already = attempt.inquiries == 0
+        due_at = func.least(table.c.due_at, attempt.inquiry_due_at)
+        db.session.execute(
+            update(table)
+            .where(table.c.id == attempt.payment.id, table.c.due_at.is_not(None))
+            .values(attempts=0, due_at=due_at if is_put_off_already else table.c.due_at)
         )
 
 

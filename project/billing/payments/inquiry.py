@@ -11,9 +11,9 @@ from project.billing import queries
 from project.billing.models import Payment
 from project.billing.payments.charging import (
     ANSWERED,
-    CHARGES_DUE,
     KEY_LIVES_FOR,
     KEY_USED,
+    LATE_CHARGES_DUE,
     cannot_be_asked,
 )
 from project.billing.payments.settlement import Word, settle
@@ -118,7 +118,7 @@ class PendingInquiry:
                 _note_case(payment.id, word)
         settle([(payment.id, word) for payment, word in results])
         if any(isinstance(word, NeverMade) for _, word in results):
-            wake(CHARGES_DUE)
+            wake(LATE_CHARGES_DUE)
 
     def is_anything_due(self) -> bool:
         """Tell whether a pending payment is to be asked after."""

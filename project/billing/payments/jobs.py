@@ -6,13 +6,16 @@ from datetime import timedelta
 from project.billing import installation, queries
 from project.billing.payments.charging import (
     CHARGES_DUE,
+    LATE_CHARGES_DUE,
     PROMPT_CHARGES_DUE,
     Autopayment,
+    LateAutopayment,
     PromptAutopayment,
 )
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
 from project.billing.reconciliation.restoring import read_books
+from project.billing.subscriptions.rules import charge_day
 from project.billing.subscriptions.service import expire_ended, expire_some
 from project.config import get_settings
 from project.core import clock, pump
@@ -31,6 +34,12 @@ def charge_prompt() -> int:
     """Charge the subscriptions whose period has ended and that do not wait for the daily run."""
     read_books()
     return pump.run_in_worker(PromptAutopayment())
+
+
+def charge_late() -> int:
+    """Charge what was left over, and tries whose time lies between two daily runs."""
+    read_books()
+    return pump.run_in_worker(LateAutopayment())
 
 
 def expire_subscriptions() -> int:
@@ -64,10 +73,13 @@ def match_pending() -> int:
     Charges that the last run has left are taken up too: the next one is a day away.
     """
     asked = pump.run_in_worker(PendingInquiry())
-    last_run_at = last_time(get_settings().autopayments_cron, clock.now())
+    now = clock.now()
+    last_run_at = last_time(get_settings().autopayments_cron, now)
+    # Before the day's run its renewals wait, whatever else is left over.
+    had_its_run = charge_day(now) <= last_run_at
     with transaction():
         if queries.is_charge_left_over(last_run_at):
-            wake(CHARGES_DUE)
+            wake(CHARGES_DUE if had_its_run else LATE_CHARGES_DUE)
     return asked
 
 
@@ -80,7 +92,7 @@ def match_successful() -> int:
         was_held = installation.hold() is not None
     if was_held and read_books():
         with transaction():
-            wake(CHARGES_DUE)
+            wake(LATE_CHARGES_DUE)
             wake(PROMPT_CHARGES_DUE)
     end = clock.now()
     start = end - timedelta(seconds=get_settings().reconcile_window_seconds)
