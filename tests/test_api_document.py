@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,10 @@ EXAMPLES = 25
 UNDESCRIBED = {
     "GET /docs",
     "GET /docs/assets/{name}",
+    # Described under /api/health.
+    "GET /health",
+    "GET /health/live",
+    "GET /health/ready",
     "GET /openapi.json",
     "GET /static/{filename}",
 }
@@ -276,6 +282,56 @@ def test_the_documentation_needs_nothing_from_elsewhere(client: FlaskClient) -> 
         assert link.startswith("/docs/assets/"), link
         with client.get(link) as asset:
             assert asset.status_code == 200, link
+
+
+def test_the_documentation_runs_only_what_is_ours_and_in_nobodys_frame(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    policy = dict(
+        rule.strip().partition(" ")[::2]
+        for rule in page.headers["Content-Security-Policy"].split(";")
+    )
+
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert {policy[name] for name in ("script-src", "style-src", "connect-src")} == {"'self'"}
+    assert page.headers["X-Frame-Options"] == "DENY"
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    inline = re.findall(
+        r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page.get_data(as_text=True)
+    )
+    assert inline == []
+
+
+def test_the_documentation_keeps_no_key(client: FlaskClient) -> None:
+    with client.get("/docs/assets/start.js") as script:
+        assert "persistAuthorization: false" in script.get_data(as_text=True)
+
+
+def test_the_health_checks_are_described_once(document: dict[str, Any]) -> None:
+    described = [path for path in document["paths"] if re.search(r"/(health|live|ready)$", path)]
+    assert described == ["/api/health", "/api/health/live", "/api/health/ready"]
+
+
+def test_a_browser_shows_the_documentation_without_an_error(api_url: str, tmp_path: Path) -> None:
+    """With scripts running: what the policy forbids would be told on the console."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    shown = subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", f"{api_url}/docs"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+
+    assert 'data-path="/api/health"' in shown.stdout, shown.stderr
+    assert told == []
 
 
 serving: list[Flask] = []

@@ -64,7 +64,7 @@ NOT_DOMAINS = {
 
 PUBLIC = {
     "api-docs.openapi_json",
-    "api-docs.openapi_swagger_ui",
+    "docs",
     "docs_assets",
     "clock.show_clock",
     "companies.log_in",

@@ -24,7 +24,11 @@ from project.core.queues import count_live_workers
 from project.core.transaction import own_transactions, transaction
 from project.extensions import db, redis_client
 
-blueprint = Blueprint("health", __name__, description="Alive, ready, and what is late.")
+blueprint = Blueprint(
+    "health",
+    __name__,
+    description="Alive, ready, and what is late; the same answers under /health.",
+)
 Part = dict[str, Any]
 ASK_SERVICES_EVERY_SECONDS = 15.0
 
@@ -98,10 +102,10 @@ def due_probes() -> list[DueProbe]:
     return list(_probes.values())
 
 
-def register(_app: Flask) -> None:
-    """Serve the health checks under /api/health and /health."""
+def register(app: Flask) -> None:
+    """Serve the health checks under /api/health and, undocumented, /health."""
     rest_api.register_blueprint(blueprint, url_prefix="/api/health")
-    rest_api.register_blueprint(blueprint, url_prefix="/health", name="health_short")
+    app.register_blueprint(blueprint, url_prefix="/health", name="health_short")
 
 
 @blueprint.get("")
