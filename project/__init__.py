@@ -4,7 +4,7 @@ from flask import Flask
 
 from project import billing, callbacks, cli, clicks, companies, mobile, weather
 from project.config import get_settings
-from project.core import api, clock_routes, errors, express, health, logging, transaction
+from project.core import api, clock_routes, errors, fast_path, health, logging, transaction
 from project.extensions import configure_extensions
 
 
@@ -17,7 +17,7 @@ def create_app() -> Flask:
     logging.configure(settings)
     app = transaction.TransactionalFlask("project")
     app.config.from_mapping(settings.flask_config())
-    express.register(app)
+    fast_path.register(app)
     configure_extensions(app)
     api.register(app)
     errors.register(app)

@@ -157,6 +157,8 @@ class Settings:
     callback_max_answer_bytes: int
     callback_concurrency: int
     callback_allowed_networks: tuple[Network, ...]
+    callback_dns_servers: tuple[str, ...]
+    callback_close_on_410: bool
     callback_secret_overlap_seconds: int
     webhook_secrets: tuple[str, ...]
     webhook_allowed_networks: tuple[Network, ...]
@@ -365,6 +367,8 @@ def _parse(env: Env) -> Settings:
         callback_allowed_networks=_networks(
             "CALLBACK_ALLOWED_NETWORKS", env.list("CALLBACK_ALLOWED_NETWORKS", [])
         ),
+        callback_dns_servers=_dns_servers(env.list("CALLBACK_DNS_SERVERS", [])),
+        callback_close_on_410=env.bool("CALLBACK_CLOSE_ON_410", False),
         callback_secret_overlap_seconds=env.int(
             "CALLBACK_SECRET_OVERLAP_SECONDS", DAY_SECONDS, validate=Range(0)
         ),
@@ -439,6 +443,21 @@ def _networks(name: str, written: list[str]) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(network.strip()) for network in written)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _dns_servers(written: list[str]) -> tuple[str, ...]:
+    servers = tuple(server.strip() for server in written if server.strip())
+    for server in servers:
+        try:
+            parsed = urlsplit(f"//{server}")
+            ipaddress.ip_address(parsed.hostname or "")
+            if parsed.port == 0:
+                raise ValueError("port 0")
+        except ValueError as error:
+            raise ValueError(
+                "CALLBACK_DNS_SERVERS are addresses such as 10.0.0.2 or 10.0.0.2:53"
+            ) from error
+    return servers
 
 
 def _derived(secret_key: str, purpose: str) -> str:

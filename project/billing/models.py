@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
     SmallInteger,
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from project.billing.states import (
     AtRetryEnd,
+    Audience,
     CaseKind,
     ChargeTime,
     PaymentState,
@@ -32,6 +34,7 @@ from project.extensions import Model
 
 __all__ = [
     "AtRetryEnd",
+    "Audience",
     "CaseKind",
     "ChargeTime",
     "Customer",
@@ -87,6 +90,9 @@ class Package(Model):
     charged: Mapped[str] = mapped_column(
         Text, default=str(ChargeTime.ON_THE_DAY), server_default=str(ChargeTime.ON_THE_DAY)
     )
+    audience: Mapped[str] = mapped_column(
+        Text, default=str(Audience.COMPANIES), server_default=str(Audience.COMPANIES)
+    )
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
@@ -96,6 +102,7 @@ class Package(Model):
         CheckConstraint("status IN ('active', 'inactive')", name="status"),
         CheckConstraint("at_retry_end IN ('expire', 'cancel')", name="at_retry_end"),
         CheckConstraint("charged IN ('on_the_day', 'at_the_end')", name="charged"),
+        CheckConstraint("audience IN ('companies', 'internal')", name="audience"),
     )
 
 
@@ -184,6 +191,11 @@ class Subscription(Claimable, Model):
         ),
     )
 
+    @classmethod
+    def is_pausing(cls, now: datetime) -> ColumnElement[bool]:
+        """Hold for those that are tried again; the others wait for the end of their period."""
+        return cls.ended_at <= now
+
 
 class Payment(Claimable, Model):
     """One try to be paid for one period; its id is the provider's idempotence key.
@@ -204,6 +216,7 @@ class Payment(Claimable, Model):
     trigger: Mapped[str] = mapped_column(Text)
     attempt: Mapped[int]
     amount: Mapped[int] = mapped_column(BigInteger)
+    refunded_amount: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), default=0)
     currency: Mapped[str] = mapped_column(Text)
     period_start: Mapped[datetime | None] = mapped_column(Timestamp)
     period_end: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -230,6 +243,7 @@ class Payment(Claimable, Model):
         ),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
         CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("refunded_amount >= 0", name="refunded_amount"),
         UniqueConstraint("provider", "external_id"),
         # Never charge twice: one payment per period that took the money or may yet do so.
         Index(
@@ -293,7 +307,7 @@ class ReconciliationCase(Model):
         CheckConstraint(
             "kind IN ('paid_there_pending_here', 'paid_there_missing_here',"
             " 'paid_here_unknown_there', 'paid_here_unpaid_there', 'amount_differs',"
-            " 'unreadable_there', 'not_taken')",
+            " 'unreadable_there', 'not_taken', 'refunded_there', 'given_up')",
             name="kind",
         ),
         Index(

@@ -298,6 +298,18 @@ def pending_payment_of(customer_id: int) -> Payment | None:
     ).one_or_none()
 
 
+def charged_ahead(subscription_id: int, now: datetime) -> Sequence[Payment]:
+    """Return the payments that were drawn by themselves for periods that are yet to begin."""
+    return db.session.scalars(
+        select(Payment).where(
+            Payment.subscription_id == subscription_id,
+            Payment.state == str(PaymentState.SUCCEEDED),
+            Payment.trigger.in_([str(trigger) for trigger in COUNTED_TRIGGERS]),
+            Payment.period_start > now,
+        )
+    ).all()
+
+
 def last_refused_at(subscription_id: int) -> datetime | None:
     """Return when a charge of the cycle, which uses up a try, was refused the last time."""
     return db.session.scalars(
@@ -315,6 +327,21 @@ def last_refused_at(subscription_id: int) -> datetime | None:
 def package_by_id(package_id: int) -> Package | None:
     """Return a package."""
     return db.session.get(Package, package_id, populate_existing=True)
+
+
+def is_package_taken(package_id: int) -> bool:
+    """Tell whether anybody has or had the package, is to have it, or was to pay for it."""
+    return bool(
+        db.session.scalar(
+            select(
+                or_(
+                    exists().where(subscriptions.c.package_id == package_id),
+                    exists().where(subscriptions.c.next_package_id == package_id),
+                    exists().where(payments.c.package_id == package_id),
+                )
+            )
+        )
+    )
 
 
 def customer_by_reference(kind: str, reference: str) -> Customer | None:

@@ -48,6 +48,13 @@ class AtRetryEnd(StrEnum):
     CANCEL = "cancel"
 
 
+class Audience(StrEnum):
+    """Whom a package is for: companies take them; internal ones are made and kept by settings."""
+
+    COMPANIES = "companies"
+    INTERNAL = "internal"
+
+
 class ChargeTime(StrEnum):
     """When a period's successor is charged: on the day (UTC) of its end, or when it ends."""
 
@@ -64,6 +71,8 @@ class CaseKind(StrEnum):
     PAID_HERE_UNPAID_THERE = "paid_here_unpaid_there"
     AMOUNT_DIFFERS = "amount_differs"
     UNREADABLE_THERE = "unreadable_there"
+    REFUNDED_THERE = "refunded_there"
+    GIVEN_UP = "given_up"
     NOT_TAKEN = "not_taken"
 
 

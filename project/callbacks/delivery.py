@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -16,23 +15,34 @@ from sqlalchemy import BigInteger, Integer, Row, Uuid, update
 
 from project.callbacks import queries
 from project.callbacks.models import CallbackState, Endpoint, Trigger
-from project.callbacks.service import CALLBACKS_DUE
+from project.callbacks.service import CALLBACKS_DUE, secrets_in_force
 from project.callbacks.signing import signing_headers
 from project.config import get_settings
 from project.core import bulk, clock, http_client
 from project.core.claims import RELEASED, claim, lease_for
 from project.core.http_client import Answer, Request
 from project.core.models import Timestamp
-from project.core.secrets import decrypt
 from project.extensions import db
 
 PER_ENDPOINT = 50
 LANE_SECONDS = 2.0
 REST_SECONDS = 5
 MAX_REST_SECONDS = 30
+UNSENT_PAUSE_SECONDS = 60
+UNSENT_EXCUSED_FOR = timedelta(hours=24)
 SUCCESS = (200, 201)
 GONE = 410
 KEPT_ANSWER_CHARACTERS = 500
+UNSIGNABLE = Answer(
+    status=None,
+    body=b"",
+    headers={},
+    error="not sent: SECRET_KEY does not open the endpoint's signing secret",
+    timed_out=False,
+    seconds=0,
+    connected=False,
+    excused=True,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,15 @@ class Sent:
     callback: Row[Any]
     answer: Answer
     sent_at: datetime
+
+    def is_attempt(self, now: datetime) -> bool:
+        """Tell whether this used an attempt.
+
+        A request that could not be sent, for a reason that is not known to be the endpoint's, uses
+        none until it has been so for a day.
+        """
+        since = self.callback.unsent_since
+        return not self.answer.excused or (since is not None and now - since >= UNSENT_EXCUSED_FOR)
 
 
 @dataclass
@@ -94,14 +113,18 @@ class CallbackDelivery:
         return [(taken.id, row) for row in taken.rows]
 
     async def call(self, lane: Lane) -> list[Sent]:
-        """Send the lane's load in order; stop when it takes long, or at the first time-out."""
+        """Send the lane's load in order; stop when it takes long, or when the endpoint hangs."""
         sent: list[Sent] = []
         stop_at = time.monotonic() + LANE_SECONDS
         for callback in lane.load:
             sent_at = clock.real_now()
-            answer = await http_client.send(_request(lane, callback, sent_at))
+            answer = (
+                await http_client.send(_request(lane, callback, sent_at))
+                if lane.secrets
+                else UNSIGNABLE
+            )
             sent.append(Sent(callback, answer, sent_at))
-            if answer.timed_out or time.monotonic() > stop_at:
+            if _is_suspicious(answer) or time.monotonic() > stop_at:
                 break
         return sent
 
@@ -148,6 +171,7 @@ def _load(claimed: Sequence[tuple[UUID, Row[Any]]]) -> list[Lane]:
             callbacks.c.attempts_allowed,
             callbacks.c.trigger,
             callbacks.c.due_at,
+            callbacks.c.unsent_since,
         ],
     )
     endpoints = queries.endpoints_by_id(endpoint_ids)
@@ -162,16 +186,8 @@ def _load(claimed: Sequence[tuple[UUID, Row[Any]]]) -> list[Lane]:
 
 
 def _lane(claim_id: UUID, row: Row[Any], endpoint: Endpoint, callbacks_claim_id: UUID) -> Lane:
-    secrets = [_open_secret(endpoint.secret)]
-    until = endpoint.former_secret_until
-    if endpoint.former_secret is not None and until is not None and until > clock.now():
-        secrets.append(_open_secret(endpoint.former_secret))
+    secrets = secrets_in_force(endpoint)
     return Lane(row.id, claim_id, row.timeouts_in_a_row, endpoint.url, secrets, callbacks_claim_id)
-
-
-@lru_cache(maxsize=4096)
-def _open_secret(sealed: bytes) -> str:
-    return decrypt(sealed)
 
 
 def _request(lane: Lane, callback: Row[Any], sent_at: datetime) -> Request:
@@ -187,7 +203,13 @@ def _request(lane: Lane, callback: Row[Any], sent_at: datetime) -> Request:
         deadline_seconds=settings.callback_timeout_seconds,
         max_answer_bytes=settings.callback_max_answer_bytes,
         guarded=True,
+        needs_body=False,
     )
+
+
+def _is_suspicious(answer: Answer) -> bool:
+    """Tell whether the endpoint, or the way to it, hangs: its lane rests, and others come first."""
+    return answer.timed_out or answer.excused
 
 
 def _record_answers(answers: Sequence[tuple[Lane, Sent]], now: datetime) -> None:
@@ -195,8 +217,9 @@ def _record_answers(answers: Sequence[tuple[Lane, Sent]], now: datetime) -> None
         return
     callbacks = queries.callbacks
     outcomes = [_outcome(lane, sent, now) for lane, sent in answers]
+    types = {"unused_attempts": Integer()} | {column.name: column.type for column in callbacks.c}
     outcome = bulk.rows_of(
-        {name: (callbacks.c[name].type, [row[name] for row in outcomes]) for name in outcomes[0]}
+        {name: (types[name], [row[name] for row in outcomes]) for name in outcomes[0]}
     )
     db.session.execute(
         update(callbacks)
@@ -207,32 +230,50 @@ def _record_answers(answers: Sequence[tuple[Lane, Sent]], now: datetime) -> None
             last_status=outcome.c.last_status,
             last_error=outcome.c.last_error,
             delivered_at=outcome.c.delivered_at,
-            trigger=str(Trigger.SCHEDULE),
+            trigger=outcome.c.trigger,
+            attempts=callbacks.c.attempts - outcome.c.unused_attempts,
+            unsent_since=outcome.c.unsent_since,
             **RELEASED,
         )
     )
-    bulk.insert_rows(queries.attempts, [_attempt(lane, sent, now) for lane, sent in answers])
+    attempts = [_attempt(lane, sent, now) for lane, sent in answers if sent.is_attempt(now)]
+    if attempts:
+        bulk.insert_rows(queries.attempts, attempts)
 
 
 def _outcome(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
-    state = state_after(sent.callback, sent.answer)
-    retry_at = now + timedelta(seconds=get_settings().callback_retry_seconds)
+    callback, answer, is_attempt = sent.callback, sent.answer, sent.is_attempt(now)
+    state = state_after(callback, answer) if is_attempt else CallbackState.PENDING
+    pause = timedelta(seconds=get_settings().callback_retry_seconds)
+    # A test clock that was set back may have left a later moment.
+    unsent_since = min(callback.unsent_since or now, now) if answer.excused else None
+    if unsent_since is not None and not is_attempt:
+        # Soon at first, then at ever longer intervals: for a quarter of the time it has taken.
+        soon = max(timedelta(seconds=UNSENT_PAUSE_SECONDS), (now - unsent_since) / 4)
+        pause = min(pause, soon)
     return {
-        "id": sent.callback.id,
+        "id": callback.id,
         "claim_id": lane.callbacks_claim_id,
         "state": str(state),
-        "due_at": retry_at if state is CallbackState.PENDING else None,
-        "last_status": sent.answer.status,
-        "last_error": failure(sent.answer),
+        "due_at": now + pause if state is CallbackState.PENDING else None,
+        "last_status": answer.status,
+        "last_error": failure(answer),
         "delivered_at": now if state is CallbackState.DELIVERED else None,
+        "trigger": str(Trigger.SCHEDULE) if is_attempt else callback.trigger,
+        "unused_attempts": 0 if is_attempt else 1,
+        "unsent_since": unsent_since,
     }
 
 
 def state_after(callback: Row[Any], answer: Answer) -> CallbackState:
-    """Return where an attempt leads: 200 or 201 delivers, 410 and the last failure close."""
+    """Return where an attempt leads: 200 or 201 delivers, the last failure closes.
+
+    410 closes at once if CALLBACK_CLOSE_ON_410 says so.
+    """
     if answer.status in SUCCESS:
         return CallbackState.DELIVERED
-    if answer.status == GONE or callback.attempts >= callback.attempts_allowed:
+    is_gone = answer.status == GONE and get_settings().callback_close_on_410
+    if is_gone or callback.attempts >= callback.attempts_allowed:
         return CallbackState.FAILED
     return CallbackState.PENDING
 
@@ -277,7 +318,7 @@ def _free_lanes(results: Sequence[tuple[Lane, list[Sent]]], now: datetime) -> No
     lanes = queries.lanes
     freed = []
     for lane, all_sent in results:
-        hung = bool(all_sent) and all_sent[-1].answer.timed_out
+        hung = bool(all_sent) and _is_suspicious(all_sent[-1].answer)
         timeouts = lane.timeouts_in_a_row + 1 if hung else 0
         if not all_sent:
             timeouts = lane.timeouts_in_a_row

@@ -23,6 +23,7 @@ from project.extensions import Model
 
 LANES = 2
 """How many requests an endpoint gets at once, at most."""
+MAX_FORMER_SECRETS = 10
 
 
 class CallbackState(StrEnum):
@@ -41,7 +42,10 @@ class Trigger(StrEnum):
 
 
 class Endpoint(Model):
-    """A URL that callbacks go to; `owner_type` and `owner_id` say whose it is."""
+    """A URL that callbacks go to; `owner_type` and `owner_id` say whose it is.
+
+    `former_secrets` sign along until their time: [{sealed, until}], the newest first.
+    """
 
     __tablename__ = "endpoints"
 
@@ -50,8 +54,9 @@ class Endpoint(Model):
     owner_id: Mapped[int] = mapped_column(BigInteger)
     url: Mapped[str] = mapped_column(Text)
     secret: Mapped[bytes] = mapped_column(LargeBinary)
-    former_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
-    former_secret_until: Mapped[datetime | None] = mapped_column(Timestamp)
+    former_secrets: Mapped[list[dict[str, str]]] = mapped_column(
+        JSONB, default=list, server_default=text("'[]'")
+    )
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (UniqueConstraint("owner_type", "owner_id"),)
@@ -91,7 +96,10 @@ class Event(Model):
 
 
 class Callback(Claimable, Model):
-    """An event on its way to an endpoint; the body is frozen, its id is the event's."""
+    """An event on its way to an endpoint; the body is frozen, its id is the event's.
+
+    `unsent_since`: since when no request could be sent, for a reason that may be ours.
+    """
 
     __tablename__ = "callbacks"
 
@@ -107,6 +115,7 @@ class Callback(Claimable, Model):
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     delivered_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    unsent_since: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
         CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -13,19 +14,20 @@ from sqlalchemy import case, select, update
 from project.callbacks import queries
 from project.callbacks.models import (
     LANES,
+    MAX_FORMER_SECRETS,
     Callback,
     CallbackState,
     DeliveryLane,
     Endpoint,
     Trigger,
 )
-from project.callbacks.signing import new_signing_secret
+from project.callbacks.signing import is_signed, new_signing_secret
 from project.config import get_settings
 from project.core import bulk, clock
 from project.core.claims import is_free
 from project.core.errors import NotFound
 from project.core.queues import QueueName, Wakeup, wake
-from project.core.secrets import encrypt
+from project.core.secrets import InvalidToken, decrypt, encrypt
 from project.extensions import db
 
 CALLBACKS_DUE = Wakeup("callbacks", QueueName.HIGH, "project.callbacks.jobs.deliver_due_callbacks")
@@ -75,14 +77,50 @@ def change_url(endpoint_id: int, url: str) -> None:
 
 
 def rotate_secret(endpoint_id: int) -> str:
-    """Give the endpoint a new signing secret; the old one signs along for a while (24 h)."""
+    """Give the endpoint a new signing secret; each old one signs along for a while (24 h).
+
+    Of more than ten, the oldest end early, or the header would have no end.
+    """
     endpoint = _existing_endpoint(endpoint_id)
     secret = new_signing_secret()
-    overlap = timedelta(seconds=get_settings().callback_secret_overlap_seconds)
-    endpoint.former_secret = endpoint.secret
-    endpoint.former_secret_until = clock.now() + overlap
+    until = clock.now() + timedelta(seconds=get_settings().callback_secret_overlap_seconds)
+    newest = {"sealed": endpoint.secret.decode(), "until": until.isoformat()}
+    in_force = _former_in_force(endpoint, clock.now())
+    endpoint.former_secrets = [newest, *in_force][:MAX_FORMER_SECRETS]
     endpoint.secret = encrypt(secret)
     return secret
+
+
+def is_signed_by_owner(
+    endpoint_id: int, message_id: str, timestamp: int, body: bytes, signature: str
+) -> bool:
+    """Tell whether whoever has the endpoint's secret signed a message, as we sign callbacks."""
+    endpoint = db.session.get_one(Endpoint, endpoint_id)
+    return is_signed(message_id, timestamp, body, signature, secrets_in_force(endpoint))
+
+
+def secrets_in_force(endpoint: Endpoint) -> list[str]:
+    """Return the secrets that sign now, the newest first, but those that no SECRET_KEY opens."""
+    former = _former_in_force(endpoint, clock.now())
+    opened = map(_open_secret, (endpoint.secret, *(one["sealed"].encode() for one in former)))
+    return [secret for secret in opened if secret is not None]
+
+
+def _former_in_force(endpoint: Endpoint, now: datetime) -> list[dict[str, str]]:
+    return [
+        former
+        for former in endpoint.former_secrets
+        if datetime.fromisoformat(former["until"]) > now
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _open_secret(sealed: bytes) -> str | None:
+    """Return a signing secret; None if it cannot be read, which must not stop the others."""
+    try:
+        return decrypt(sealed)
+    except InvalidToken:
+        return None
 
 
 def emit(events: Sequence[NewEvent]) -> list[UUID]:
@@ -168,6 +206,7 @@ def _replay_where(*conditions: Any) -> int:
             state=CallbackState.PENDING,
             trigger=Trigger.REPLAY,
             due_at=clock.now(),
+            unsent_since=None,
             attempts_allowed=case(
                 (Callback.attempts_allowed > Callback.attempts, Callback.attempts_allowed),
                 else_=Callback.attempts,

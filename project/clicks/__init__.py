@@ -6,10 +6,10 @@ from project.clicks import queries
 from project.clicks.exports import finance
 from project.clicks.exports import queries as exports_queries
 from project.clicks.exports.routes import blueprint as exports_blueprint
-from project.clicks.intake.routes import ACCEPTED, take_at_once
+from project.clicks.intake.routes import ACCEPTED, take_many, take_one
 from project.clicks.intake.routes import blueprint as intake
 from project.clicks.reports.routes import blueprint as reports_blueprint
-from project.core import express, health
+from project.core import fast_path, health
 from project.core.api import rest_api
 
 
@@ -17,7 +17,8 @@ def register(app: Flask) -> None:
     """Serve the routes of the clicks and watch what waits."""
     for blueprint in (intake, reports_blueprint, exports_blueprint):
         rest_api.register_blueprint(blueprint)
-    express.add(app, "POST", "/api/webhook/clicks", take_at_once, ACCEPTED)
+    fast_path.add(app, "POST", "/api/webhook/clicks", take_one, ACCEPTED)
+    fast_path.add(app, "POST", "/api/webhook/clicks/batch", take_many, ACCEPTED)
     health.watch(health.DueProbe("clicks", queries.oldest_waiting_at))
     health.watch(health.DueProbe("click-exports", exports_queries.oldest_due_at))
     health.watch_service(health.ServiceProbe("finance", finance.ask_health))

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from project.clicks.partitions import ensure_partitions, month_of
 from project.config import get_settings
 from project.core import clock
+from project.core.input import MAX_CLICK_ID_LENGTH
 from project.core.locks import Lock, hold
 from project.core.transaction import transaction
 from project.extensions import db
@@ -29,27 +30,33 @@ CAUSED_BY_VALUES = ("22", "23", "54")
 
 _NEXT = text("SELECT id, size FROM click_inbox ORDER BY id LIMIT :rows")
 # `fresh` holds each click_id once, the first of doubles; `new` those that were never counted.
-# In the order of the ids, the index of click_ids is filled page after page.
+# In the order of the ids, the index of click_ids is filled page after page. An entry there has
+# 2,704 bytes at most, so a long id is known by its SHA-256, after a character that no id has.
 _COUNT = text("""
     WITH gone AS (
         DELETE FROM click_inbox WHERE id = ANY(:ids) RETURNING size
     ), fresh AS MATERIALIZED (
-        SELECT DISTINCT ON (one.click_id COLLATE "C")
-            one.click_id COLLATE "C" AS click_id, one.offer_id, one.source, one.clicked_at,
+        SELECT DISTINCT ON (known_as.key)
+            known_as.key, one.click_id, one.offer_id, one.source, one.clicked_at,
             one.signature, inbox.received_at,
             CAST(one.clicked_at AT TIME ZONE 'UTC' AS date) AS day
         FROM click_inbox AS inbox,
             unnest(click_ids, offer_ids, sources, clicked_at, signatures)
-            WITH ORDINALITY AS one(click_id, offer_id, source, clicked_at, signature, place)
+            WITH ORDINALITY AS one(click_id, offer_id, source, clicked_at, signature, place),
+            LATERAL (SELECT CASE
+                WHEN octet_length(one.click_id) <= 1000 OR length(one.click_id) > :longest
+                THEN one.click_id
+                ELSE E'\\x01' || encode(sha256(convert_to(one.click_id, 'UTF8')), 'hex')
+                END COLLATE "C" AS key) AS known_as
         WHERE inbox.id = ANY(:ids)
-        ORDER BY one.click_id COLLATE "C", inbox.id, one.place
+        ORDER BY known_as.key, inbox.id, one.place
     ), counted AS (
         INSERT INTO click_ids (click_id, counted_on)
-        SELECT click_id, CAST(:today AS date) FROM fresh
+        SELECT key, CAST(:today AS date) FROM fresh
         ON CONFLICT (click_id) DO NOTHING
-        RETURNING click_id
+        RETURNING click_id AS key
     ), new AS MATERIALIZED (
-        SELECT fresh.* FROM fresh JOIN counted USING (click_id)
+        SELECT fresh.* FROM fresh JOIN counted USING (key)
     ), stored AS (
         INSERT INTO clicks (clicked_at, click_id, offer_id, source, signature, received_at)
         SELECT clicked_at, click_id, offer_id, source, signature, received_at FROM new
@@ -153,7 +160,11 @@ def _count(rows: Sequence[InboxRow]) -> Drained:
 
 def _count_together(rows: Sequence[InboxRow]) -> Drained:
     with db.session.begin_nested():
-        parameters = {"ids": [row.id for row in rows], "today": clock.now().date()}
+        parameters = {
+            "ids": [row.id for row in rows],
+            "today": clock.now().date(),
+            "longest": MAX_CLICK_ID_LENGTH,
+        }
         taken, new = db.session.execute(_COUNT, parameters).one()
     return Drained(taken, new)
 

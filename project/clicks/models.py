@@ -21,6 +21,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from project.core.models import DATABASE_NOW, Claimable, Timestamp, due_index
 from project.extensions import Base, Model
 
+MAX_SOURCE_LENGTH = 255
+"""Characters; two indexes of the daily sums hold the source."""
 BYTEWISE = Text(collation="C")
 
 click_inbox = Table(
@@ -58,8 +60,8 @@ click_ids = Table(
     Column("counted_on", Date, nullable=False),
     Index("ix_click_ids_counted_on", "counted_on", postgresql_using="brin"),
 )
-"""The click_ids that have been counted: a unique key over partitions must hold their key too,
-so this stands apart."""
+"""The click_ids that have been counted, a long one by its SHA-256: a unique key over partitions
+must hold their key too, so this stands apart."""
 
 
 class ClicksDaily(Model):

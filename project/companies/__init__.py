@@ -4,7 +4,7 @@ from flask import Flask
 
 from project.companies import listeners
 from project.companies.routes import blueprint, check_at_once
-from project.core import express
+from project.core import fast_path
 from project.core.api import rest_api
 
 __all__ = ["listeners"]
@@ -14,4 +14,4 @@ def register(app: Flask) -> None:
     """Serve the companies' routes; importing the listeners has them hear billing's signals."""
     rest_api.register_blueprint(blueprint)
     for method in ("GET", "POST"):
-        express.add(app, method, "/api/companies/check", check_at_once)
+        fast_path.add(app, method, "/api/companies/check", check_at_once)

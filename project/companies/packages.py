@@ -57,13 +57,13 @@ def pay(company_id: int, *, by_operator: bool) -> tuple[dict[str, Any], int]:
     return {"status": "success", "data": payment}, status
 
 
-def check(token: str) -> dict[str, Any]:
+async def check(token: str) -> dict[str, Any]:
     """Return the token's company, its newest package and its period; nulls if it never had one.
 
     Raises Unauthorized. This is asked with every page that a shop shows, so it writes by hand what
     schemas do elsewhere.
     """
-    found = standing(token)
+    found = await standing(token)
     if found is None:
         raise unknown_token()
     company, subscription, package = found

@@ -36,6 +36,7 @@ PACKAGE = (
     "retry_attempts",
     "retry_interval_seconds",
     "at_retry_end",
+    "audience",
     "created_at",
 )
 
@@ -62,12 +63,12 @@ _STANDING = PreparedQuery(
 Part = Mapping[str, Any]
 
 
-def standing(token: str) -> tuple[Part, Part | None, Part | None] | None:
+async def standing(token: str) -> tuple[Part, Part | None, Part | None] | None:
     """Return the token's company, its newest subscription and the package that runs.
 
     Without a subscription the last two are None; for a token that is not in force all of it is.
     """
-    row = _STANDING.one({"token_hash": token_hash(token), "now": clock.now()})
+    row = await _STANDING.read({"token_hash": token_hash(token), "now": await clock.current()})
     if row is None:
         return None
     here, there = len(COMPANY), len(COMPANY) + len(SUBSCRIPTION)

@@ -29,7 +29,7 @@ from project.config import get_settings
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, Scope, bearer_token, operator, public, requires, token_of
 from project.core.errors import BadRequest, NotFound
-from project.core.express import Call
+from project.core.fast_path import Call, finish
 from project.core.http_client import check_endpoint
 from project.core.idempotency import idempotent, idempotent_by
 from project.core.input import PageSchema, read_body
@@ -234,9 +234,9 @@ def rotate_secret(body: dict[str, Any]) -> dict[str, Any]:
 @own_transactions
 def check() -> dict[str, Any]:
     """Show the company and its package."""
-    return packages.check(bearer_token())
+    return finish(packages.check(bearer_token()))
 
 
-def check_at_once(call: Call) -> dict[str, Any]:
+async def check_at_once(call: Call) -> dict[str, Any]:
     """Do the same for a call that is plainly in order."""
-    return packages.check(token_of(call.header("Authorization")))
+    return await packages.check(token_of(call.header("Authorization")))

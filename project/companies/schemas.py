@@ -9,7 +9,7 @@ from project.billing.packages.schemas import PackageSchema
 from project.billing.payments.schemas import SUBSCRIPTION_STATE
 from project.companies.models import CompanyState
 from project.companies.passwords import MAX_LENGTH, MIN_LENGTH, check_password
-from project.core.input import Id, InputSchema, Moment, PageSchema, Text
+from project.core.input import ClickId, Id, InputSchema, Moment, PageSchema, Text
 from project.core.network_guard import MAX_URL_LENGTH
 
 NAME = validate.Length(1, 200)
@@ -47,7 +47,7 @@ class CompanyRegisterSchema(InputSchema):
     email = Email(required=True)
     password = Password(required=True)
     callback_url = Text(validate=URL)
-    click_id = Text(validate=validate.Length(1, 255))
+    click_id = ClickId()
 
     @validates_schema
     def _password_is_not_the_name(self, data: dict[str, Any], **_: Any) -> None:

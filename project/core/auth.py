@@ -65,6 +65,15 @@ def operator(scope: Scope) -> Callable[[View], View]:
     return decorate
 
 
+def is_operator(scope: Scope) -> bool:
+    """Tell whether a route that anybody may call is called by an operator with the scope."""
+    try:
+        authenticate_operator(bearer_token(), scope)
+    except (Unauthorized, Forbidden):
+        return False
+    return True
+
+
 def act_as(kind: str, key: object) -> None:
     """Note whose request this is: what is kept for one is nobody else's."""
     g.acting = f"{kind} {key}"

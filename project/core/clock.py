@@ -1,21 +1,24 @@
 """The only source of time: aware, in UTC, and movable where TEST_CLOCK=1."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from project.config import get_settings
 from project.core.errors import BadRequest, NotFound
-from project.core.models import ClockOffset
+from project.core.models import Claimable, ClockOffset
 from project.core.reading import PreparedQuery
 from project.core.transaction import transaction
-from project.extensions import db
+from project.extensions import Model, db
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 MAX_OFFSET = timedelta(days=365 * 200)
+SetBackHook = Callable[[datetime], None]
+_when_set_back: list[SetBackHook] = []
 _OFFSET = PreparedQuery(select(ClockOffset.offset_seconds))
 
 
@@ -23,6 +26,14 @@ def now() -> datetime:
     """Return the product's present moment in UTC."""
     real = datetime.now(UTC)
     return real + read_offset() if get_settings().test_clock else real
+
+
+async def current() -> datetime:
+    """Return what `now` does; an event loop that runs this does not wait for it."""
+    if not get_settings().test_clock:
+        return datetime.now(UTC)
+    row = await _OFFSET.read({})
+    return datetime.now(UTC) + timedelta(seconds=row[0] if row else 0)
 
 
 def real_now() -> datetime:
@@ -64,23 +75,50 @@ def set_to(moment: datetime) -> datetime:
     offset = moment - datetime.now(UTC)
     if abs(offset) > MAX_OFFSET:
         raise BadRequest("That is too far to move the clock.", {"set": ["Too far."]})
-    values = {"id": 1, "offset_seconds": offset.total_seconds()}
-    with transaction():
-        statement = insert(ClockOffset).values(values)
-        db.session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["id"], set_={"offset_seconds": statement.excluded.offset_seconds}
-            )
-        )
+    _move(offset)
     return moment
 
 
 def reset() -> datetime:
     """Return the test clock to real time."""
     require_test_clock()
-    with transaction():
-        db.session.execute(delete(ClockOffset))
+    _move(timedelta(0))
     return datetime.now(UTC)
+
+
+def when_set_back(hook: SetBackHook) -> SetBackHook:
+    """Have the function called with the new moment, in the transaction that sets the clock back."""
+    _when_set_back.append(hook)
+    return hook
+
+
+def _move(offset: timedelta) -> None:
+    with transaction():
+        before = db.session.scalar(select(ClockOffset.offset_seconds).with_for_update()) or 0
+        statement = insert(ClockOffset).values(id=1, offset_seconds=offset.total_seconds())
+        db.session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["id"], set_={"offset_seconds": statement.excluded.offset_seconds}
+            )
+        )
+        back = timedelta(seconds=before) - offset
+        if back > timedelta(0):
+            _take_pauses_along(datetime.now(UTC) + offset, back)
+
+
+def _take_pauses_along(now: datetime, back: timedelta) -> None:
+    """Leave every pause its length, or what rests would rest until the clock is there again."""
+    for mapper in Model.registry.mappers:
+        work = mapper.class_
+        if issubclass(work, Claimable):
+            db.session.execute(
+                update(work)
+                .where(work.due_at > now, work.is_pausing(now))
+                .values(due_at=func.greatest(work.due_at - back, now))
+                .execution_options(synchronize_session=False)
+            )
+    for hook in _when_set_back:
+        hook(now)
 
 
 def require_test_clock() -> None:

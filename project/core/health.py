@@ -17,9 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from project.config import get_settings
-from project.core import clock
+from project.core import clock, fast_path
 from project.core.api import Blueprint, rest_api
 from project.core.auth import public
+from project.core.fast_path import Call
 from project.core.queues import count_live_workers
 from project.core.transaction import own_transactions, transaction
 from project.extensions import db, redis_client
@@ -31,6 +32,7 @@ blueprint = Blueprint(
 )
 Part = dict[str, Any]
 ASK_SERVICES_EVERY_SECONDS = 15.0
+ALIVE: Part = {"status": "ok"}
 
 
 class HealthSchema(Schema):
@@ -106,6 +108,8 @@ def register(app: Flask) -> None:
     """Serve the health checks under /api/health and, undocumented, /health."""
     rest_api.register_blueprint(blueprint, url_prefix="/api/health")
     app.register_blueprint(blueprint, url_prefix="/health", name="health_short")
+    for path in ("/api/health/live", "/health/live"):
+        fast_path.add(app, "GET", path, live)
 
 
 @blueprint.get("")
@@ -137,7 +141,12 @@ def show_health() -> tuple[Part, int]:
 @own_transactions
 def show_live() -> Part:
     """Answer as long as the process does."""
-    return {"status": "ok"}
+    return ALIVE
+
+
+async def live(_call: Call) -> Part:
+    """Do the same on the event loop, whatever the threads are doing."""
+    return ALIVE
 
 
 @blueprint.get("/ready")

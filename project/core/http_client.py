@@ -6,20 +6,28 @@ at once for the price of a few file descriptors; the rest of the product stays s
 
 import asyncio
 import atexit
+import errno
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from project.config import get_settings
 from project.core import clock
+from project.core.name_lookup import LookupUnanswered, NameLookup
 from project.core.network_guard import (
     ForbiddenAddress,
     GuardedResolver,
@@ -30,6 +38,18 @@ from project.core.network_guard import (
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 15.0
+UNNEEDED_BODY_SECONDS = 1.0
+OUR_NAMES = 32
+"""Names of our own settings that may be looked up at once; the system needs a thread for each."""
+CHECKED_NAMES = 8
+CHECK_SECONDS = 2.0
+OURS = frozenset(
+    (
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH),
+    )
+)
+"""Why no connection could be made that says nothing of the other side."""
 MAX_RETRY_AFTER_SECONDS = 86_400
 PIECE_BYTES = 262_144
 Result = TypeVar("Result")
@@ -38,6 +58,9 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Request:
     """A call to make. `guarded` is for URLs that a user gave; times are in seconds.
+
+    Without `needs_body` the status decides: of the answer's body what comes soon and fits is kept,
+    and whatever is wrong with the rest changes nothing. So it is with every status but a 2xx.
 
     A body that is an open file is sent from its start in pieces, with its length announced, so
     it may be larger than memory. It goes over a fresh connection, once: it is never sent again
@@ -52,11 +75,20 @@ class Request:
     max_answer_bytes: int = 65_536
     guarded: bool = False
     once: bool = False
+    needs_body: bool = True
+
+
+class AnswerTooLarge(ValueError):
+    """The body of an answer is larger than is read."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a call: a status and body, or the reason why there is none."""
+    """What came of a call: a status and body, or the reason why there is none.
+
+    `connected`: the request may have arrived. `excused`: it never got as far as a connection, for a
+    reason that is not known to be the other side's: no name server answered, no way there, no time.
+    """
 
     status: int | None
     body: bytes
@@ -64,6 +96,8 @@ class Answer:
     error: str | None
     timed_out: bool
     seconds: float
+    connected: bool = True
+    excused: bool = False
 
     @property
     def retry_after_seconds(self) -> int | None:
@@ -80,19 +114,25 @@ class Answer:
         return min(max(seconds, 1), MAX_RETRY_AFTER_SECONDS)
 
 
+class _Trace(SimpleNamespace):
+    """How far a call has come, as aiohttp tells it."""
+
+    reused = False
+    connected = False
+
+
 async def send(request: Request) -> Answer:
     """Make the call. Whatever the outside does is an Answer; nothing is raised for it."""
     started = time.perf_counter()
+    trace = _Trace()
     try:
-        status, headers, body = await _exchange(request)
-    except ForbiddenAddress as error:
-        return _no_answer(started, f"refused: {error}")
-    except TimeoutError:
-        return _no_answer(started, f"no answer within {request.deadline_seconds:g} s", True)
+        status, headers, body = await _exchange(request, trace)
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return _no_answer(started, _reason(error))
-    if len(body) > request.max_answer_bytes:
-        return _no_answer(started, f"answer larger than {request.max_answer_bytes} bytes")
+        seconds = time.perf_counter() - started
+        timed_out = isinstance(error, TimeoutError)
+        reason = _reason(error, request, trace)
+        excused = not trace.connected and _is_excused(error)
+        return Answer(None, b"", {}, reason, timed_out, seconds, trace.connected, excused)
     return Answer(status, body, headers, None, False, time.perf_counter() - started)
 
 
@@ -105,10 +145,15 @@ def check_endpoint(url: str, *, field: str = "endpoint") -> None:
     """Look the URL's host up and raise BadRequest if callbacks must not go there.
 
     A host that does not resolve is let through: names come and go, and the guard stands again at
-    every delivery.
+    every delivery. So it is if the lookup takes long or many are under way.
     """
     check_url(url, field=field)
-    check_url(url, start(resolve(URL(url).host or "")).result(), field=field)
+    if _checking.acquire(blocking=False):
+        try:
+            addresses = start(_look_up(URL(url).raw_host or "")).result()
+        finally:
+            _checking.release()
+        check_url(url, addresses, field=field)
 
 
 def start(call: Coroutine[Any, Any, Result]) -> Future[Result]:
@@ -116,40 +161,50 @@ def start(call: Coroutine[Any, Any, Result]) -> Future[Result]:
     return asyncio.run_coroutine_threadsafe(call, _loop())
 
 
-async def resolve(host: str, *, deadline_seconds: float = 2.0) -> list[str]:
+async def _look_up(host: str) -> list[str]:
     """Return the host's addresses; an empty list if it does not resolve in time."""
-    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(deadline_seconds):
-            found = await loop.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await _sessions().guarded_names().addresses(host)
+    except OSError:
         return []
-    return sorted({str(entry[4][0]) for entry in found})
+    return sorted({address for address, _ in found})
 
 
-def _no_answer(started: float, error: str, timed_out: bool = False) -> Answer:
-    return Answer(None, b"", {}, error, timed_out, time.perf_counter() - started)
-
-
-def _reason(error: Exception) -> str:
+def _is_excused(error: Exception) -> bool:
     cause = error.__cause__ or error.__context__
-    if isinstance(cause, ForbiddenAddress):
-        return f"refused: {cause}"
+    if isinstance(error, TimeoutError) or isinstance(cause, LookupUnanswered):
+        return True
+    return isinstance(error, OSError) and error.errno in OURS
+
+
+def _reason(error: Exception, request: Request, trace: _Trace) -> str:
+    cause = error.__cause__ or error.__context__
+    for refusal in (error, cause):
+        if isinstance(refusal, ForbiddenAddress):
+            return f"refused: {refusal}"
+    if isinstance(cause, LookupUnanswered):
+        return f"no name server answered: {cause}"
+    if isinstance(error, TimeoutError):
+        if trace.connected:
+            return f"no answer within {request.deadline_seconds:g} s"
+        return f"no connection within {min(CONNECT_SECONDS, request.deadline_seconds):g} s"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host name does not resolve"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {error.strerror or error}"
+    if isinstance(error, AnswerTooLarge):
+        return str(error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was closed without an answer"
     return f"{type(error).__name__}: {error}"[:500]
 
 
-async def _exchange(request: Request) -> tuple[int, Mapping[str, str], bytes]:
+async def _exchange(request: Request, trace: _Trace) -> tuple[int, Mapping[str, str], bytes]:
     url = URL(request.url)
     if request.guarded:
         require_allowed(url.host or "")
     sessions = _sessions()
-    trace = SimpleNamespace(reused=False)
     async with asyncio.timeout(request.deadline_seconds):
         if request.once or not isinstance(request.body, bytes):
             return await _once(sessions.fresh(request.guarded), request, url, trace)
@@ -164,7 +219,7 @@ async def _exchange(request: Request) -> tuple[int, Mapping[str, str], bytes]:
 
 
 async def _once(
-    session: aiohttp.ClientSession, request: Request, url: URL, trace: SimpleNamespace
+    session: aiohttp.ClientSession, request: Request, url: URL, trace: _Trace
 ) -> tuple[int, Mapping[str, str], bytes]:
     headers, body = dict(request.headers), request.body
     if not isinstance(body, bytes):
@@ -178,7 +233,9 @@ async def _once(
         allow_redirects=False,
         trace_request_ctx=trace,
     ) as response:
-        return response.status, response.headers, await _read(response, request.max_answer_bytes)
+        needed = request.needs_body and 200 <= response.status < 300
+        read = _read if needed else _read_what_comes
+        return response.status, response.headers, await read(response, request.max_answer_bytes)
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
@@ -188,24 +245,37 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 async def _read(response: aiohttp.ClientResponse, at_most: int) -> bytes:
-    """Read the body up to one byte over the cap, which is enough to know that it is too large."""
-    announced = response.content_length
-    if announced is not None and announced <= at_most:
-        return await response.read()
+    """Read the whole body. Raises ValueError if it is larger than the cap."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > at_most:
             response.close()
-            break
-    return bytes(body[: at_most + 1])
+            raise AnswerTooLarge(f"answer larger than {at_most} bytes")
+    return bytes(body)
+
+
+async def _read_what_comes(response: aiohttp.ClientResponse, at_most: int) -> bytes:
+    """Read of the body what fits and comes soon; a connection with more on it is not kept."""
+    body = bytearray()
+    with suppress(aiohttp.ClientError, OSError, ValueError):
+        async with asyncio.timeout(UNNEEDED_BODY_SECONDS):
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > at_most:
+                    break
+            else:
+                return bytes(body)
+    response.close()
+    return bytes(body[:at_most])
 
 
 class _Sessions:
     """The process's connection pools: for our own settings' URLs, and guarded for users' URLs."""
 
     def __init__(self) -> None:
-        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[bool, bool, tuple[str, ...]], aiohttp.ClientSession] = {}
+        self._names: dict[tuple[str, ...], NameLookup] = {}
 
     def pooled(self, guarded: bool) -> aiohttp.ClientSession:
         """Return the session that keeps connections."""
@@ -215,27 +285,39 @@ class _Sessions:
         """Return the session that makes a new connection for each call."""
         return self._session(guarded, fresh=True)
 
+    def guarded_names(self) -> NameLookup:
+        """Return what looks up the names in users' URLs."""
+        servers = get_settings().callback_dns_servers
+        if servers not in self._names:
+            self._names[servers] = NameLookup(servers)
+        return self._names[servers]
+
     async def close(self) -> None:
         """Close every connection."""
         for session in self._sessions.values():
             await session.close()
+        for names in self._names.values():
+            await names.close()
 
     def _session(self, guarded: bool, *, fresh: bool) -> aiohttp.ClientSession:
-        key = (guarded, fresh)
+        key = (guarded, fresh, get_settings().callback_dns_servers if guarded else ())
         if key not in self._sessions:
-            self._sessions[key] = _new_session(guarded, fresh)
+            resolver = GuardedResolver(self.guarded_names()) if guarded else ThreadedResolver()
+            self._sessions[key] = _new_session(resolver, fresh)
         return self._sessions[key]
 
 
-def _new_session(guarded: bool, fresh: bool) -> aiohttp.ClientSession:
+def _new_session(resolver: AbstractResolver, fresh: bool) -> aiohttp.ClientSession:
     options: dict[str, Any] = {"limit": 0, "limit_per_host": 0, "ttl_dns_cache": 10}
     options |= {"force_close": True} if fresh else {"keepalive_timeout": KEEP_ALIVE_SECONDS}
-    if guarded:
-        options["resolver"] = GuardedResolver()
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_reuseconn.append(_note_reuse)
+    tracing.on_connection_create_end.append(_note_connection)
+    connector = aiohttp.TCPConnector(resolver=resolver, **options)
+    loop = asyncio.get_running_loop()
+    connector._factory = _with(_HeadFirst, loop)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(**options),
+        connector=connector,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         headers={"User-Agent": "Perennial/1", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -245,8 +327,26 @@ def _new_session(guarded: bool, fresh: bool) -> aiohttp.ClientSession:
     )
 
 
+class _HeadFirst(ResponseHandler):
+    """Takes the head of an answer by itself: what is broken behind it does not cost the status."""
+
+    def data_received(self, data: bytes) -> None:
+        head, blank_line, rest = data.partition(b"\r\n\r\n")
+        super().data_received(head + blank_line)
+        if rest:
+            super().data_received(rest)
+
+
+def _with(kind: type[ResponseHandler], loop: asyncio.AbstractEventLoop) -> partial[ResponseHandler]:
+    return partial(kind, loop=loop)
+
+
 async def _note_reuse(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-    context.trace_request_ctx.reused = True
+    context.trace_request_ctx.reused = context.trace_request_ctx.connected = True
+
+
+async def _note_connection(_session: Any, context: SimpleNamespace, _params: Any) -> None:
+    context.trace_request_ctx.connected = True
 
 
 class _ProcessLoop:
@@ -255,6 +355,8 @@ class _ProcessLoop:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
+        names = ThreadPoolExecutor(OUR_NAMES, thread_name_prefix="http-client-names")
+        self.loop.set_default_executor(names)
         self.sessions = _Sessions()
         self.thread = threading.Thread(
             target=self.loop.run_forever, name="http-client", daemon=True
@@ -270,6 +372,7 @@ class _ProcessLoop:
 
 _process_loop: _ProcessLoop | None = None
 _lock = threading.Lock()
+_checking = threading.BoundedSemaphore(CHECKED_NAMES)
 
 
 def _current() -> _ProcessLoop:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+import structlog
 from flask import Request, g
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
 from webargs.flaskparser import FlaskParser
@@ -15,8 +16,12 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from project.config import get_settings
 from project.core.errors import BadRequest as BadInput
 
+log = structlog.get_logger()
+
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 MAX_BIGINT = 2**63 - 1
+MAX_CLICK_ID_LENGTH = 2_048
+"""Characters. Ids of clicks are made by others: those of ad networks have some hundred."""
 MAX_LIMIT = 1000
 MAX_PAGE = 1_000_000
 _DIGITS = re.compile(r"[0-9]{1,19}")
@@ -155,6 +160,23 @@ class ForeignId(Text):
         if is_number and "form-ids" in get_settings().compatibility:
             value = str(value)
         return super()._deserialize(value, attr, data, **kwargs)
+
+
+class ClickId(fields.Raw):
+    """The click that brought somebody; one that does not fit stops nobody, and is left out."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        described = f"Up to {MAX_CLICK_ID_LENGTH:,} characters; one that does not fit is left out."
+        super().__init__(metadata={"description": described}, **kwargs)
+        self._as_text = Text(validate=validate.Length(1, MAX_CLICK_ID_LENGTH))
+
+    def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
+        """Return the id, or None with a line in the log."""
+        try:
+            return self._as_text.deserialize(value, attr, data, **kwargs)
+        except ValidationError as error:
+            log.warning("click_id.left_out", reasons=error.messages)
+            return None
 
 
 class Id(fields.Integer):

@@ -3,7 +3,16 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, DateTime, Index, LargeBinary, Text, text
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Index,
+    LargeBinary,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from project.extensions import Model
@@ -64,6 +73,14 @@ class Claimable:
     claim_id: Mapped[UUID | None]
     claimed_until: Mapped[datetime | None] = mapped_column(Timestamp)
     attempts: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+
+    @classmethod
+    def is_pausing(cls, now: datetime) -> ColumnElement[bool]:
+        """Hold for rows whose `due_at` ends a pause, and is no date that means something.
+
+        Of the rows that are due later; a pause keeps its length when the test clock is set back.
+        """
+        return cls.due_at > now
 
 
 def due_index(table: str, *columns: str) -> Index:

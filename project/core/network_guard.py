@@ -1,15 +1,16 @@
 """Which addresses a URL that a user gave may lead to."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from project.config import Network, get_settings
 from project.core.errors import BadRequest
+from project.core.name_lookup import NameLookup
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -36,25 +37,23 @@ FORBIDDEN_NETWORKS: tuple[Network, ...] = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/96",
-        "::ffff:0:0/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
+        # Of IPv6 only 2000::/3 is given out; all around it, then what is special within it.
+        "::/3",
+        "4000::/2",
+        "8000::/1",
         "2001::/23",
         "2001:db8::/32",
         "2002::/16",
         "2620:4f:8000::/48",
+        "3ffe::/16",
         "3fff::/20",
-        "5f00::/16",
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
         "168.63.129.16/32",
     )
 )
 MAX_URL_LENGTH = 2048
+MAX_NAME_LENGTH = 253
+LABEL = re.compile(r"[a-z0-9_-]{1,63}", re.IGNORECASE)
+NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 
 
 class ForbiddenAddress(OSError):
@@ -77,8 +76,8 @@ def require_allowed(host: str) -> None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        # A number that resolvers take for an address: 127.1, 2130706433, 0177.0.0.1.
-        if host.replace(".", "").isdigit():
+        # A number that resolvers take for an address: 127.1, 2130706433, 0177.0.0.1, 0x7f.1.
+        if NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
             raise ForbiddenAddress(f"{host} is not how an address is written") from None
         return
     if not is_allowed(address):
@@ -88,21 +87,30 @@ def require_allowed(host: str) -> None:
 class GuardedResolver(AbstractResolver):
     """Resolve a name once and let the connection be made only to addresses that are allowed."""
 
-    def __init__(self) -> None:
-        self._resolver = ThreadedResolver()
+    def __init__(self, names: NameLookup) -> None:
+        self._names = names
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the allowed addresses. Raises ForbiddenAddress if any of them is forbidden."""
-        results = await self._resolver.resolve(host, port, family)
-        for result in results:
-            require_allowed(result["host"])
-        return results
+        addresses = await self._names.addresses(host, family)
+        for address, _ in addresses:
+            require_allowed(address)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=found_family,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address, found_family in addresses
+        ]
 
     async def close(self) -> None:
-        """Close the resolver beneath."""
-        await self._resolver.close()
+        """Leave the lookup to others who use it."""
 
 
 def check_url(url: str, addresses: Sequence[str] | None = None, *, field: str = "endpoint") -> None:
@@ -115,6 +123,19 @@ def check_url(url: str, addresses: Sequence[str] | None = None, *, field: str = 
         raise BadRequest(f"The {field} cannot be used: {reason}", {field: [reason]})
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_name(host: str) -> bool:
+    name = host.removesuffix(".")
+    return len(name) <= MAX_NAME_LENGTH and all(map(LABEL.fullmatch, name.split(".")))
+
+
 def _objection(url: str, addresses: Sequence[str]) -> str | None:
     if len(url) > MAX_URL_LENGTH:
         return f"It is longer than {MAX_URL_LENGTH} characters."
@@ -122,13 +143,19 @@ def _objection(url: str, addresses: Sequence[str]) -> str | None:
         return "It contains white space or control characters."
     try:
         parsed = URL(url)
-        host = parsed.host
+        host = parsed.raw_host
     except ValueError:
         return "It is not a URL."
     if parsed.scheme not in ("http", "https") or not host:
         return "It must be an http or https URL with a host."
     if parsed.user or parsed.password:
         return "It must not contain a user name or password."
+    if parsed.port == 0:
+        return "Nothing can be sent to port 0."
+    if not _is_address(host) and not _is_name(host):
+        return (
+            f"{host[:80]} is no host name: names are labels of 1 to 63 letters, digits and hyphens."
+        )
     try:
         for address in (host, *addresses):
             require_allowed(address)

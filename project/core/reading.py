@@ -1,5 +1,8 @@
 """The fastest way to the database: a statement prepared once a connection, in autocommit."""
 
+import asyncio
+import time
+from collections import deque
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +15,15 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import OperationalError
 
 from project.config import get_settings
+from project.core.loop import running_loop
 from project.extensions import ping_after_idling
 
 CONNECTIONS = 3
 """A process has so many. Each thread that comes back from the database wants the interpreter, and
 sixteen that fight for it get half as much done as three that the others wait for."""
 WORKED = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
+WATCH_SECONDS = 1.0
 OUTDATED = (FeatureNotSupported, InvalidSqlStatementName)
 """What Postgres says of a prepared statement whose tables were changed, or that is gone."""
 
@@ -64,6 +70,7 @@ class PreparedQuery:
     def __init__(self, statement: Executable) -> None:
         self._statement: Any = statement
         self._name = f"perennial_{id(self)}".encode()
+        self._line: _Line | None = None
 
     @cached_property
     def _compiled(self) -> Compiled:
@@ -91,6 +98,23 @@ class PreparedQuery:
             _reader().dispose()
             return self._first_row(parameters)
 
+    async def read(self, parameters: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Do what `one` does; an event loop that runs this goes on meanwhile."""
+        loop = running_loop()
+        if loop is None:
+            return self.one(parameters)
+        if self._line is None or self._line.loop is not loop:
+            self._line = _Line(loop, self._name, str(self._compiled).encode())
+        known = self._constants | parameters
+        values = [known[name] for name in self._names]
+        try:
+            try:
+                return await self._line.ask(values)
+            except (LineCut, *OUTDATED):
+                return await self._line.ask(values)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise self._away(error) from error
+
     def _first_row(self, parameters: dict[str, Any]) -> tuple[Any, ...] | None:
         try:
             connection = _reader().raw_connection()
@@ -116,6 +140,154 @@ class PreparedQuery:
 
     def _away(self, error: Exception, *, cut: bool = False) -> OperationalError:
         return OperationalError(str(self._compiled), None, error, connection_invalidated=cut)
+
+
+class LineCut(psycopg.OperationalError):
+    """The connection went away before the answer; the statement may have run."""
+
+
+class _Line:
+    """A connection that an event loop sends a statement over, again and again, without waiting.
+
+    In libpq's pipeline mode a statement need not wait for the answer to the one before it. Each is
+    a transaction of its own, so an error is that statement's alone.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: bytes, sql: bytes) -> None:
+        self.loop = loop
+        self._name = name
+        self._sql = sql
+        self._connection: Any = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._answer: Any = None
+        self._is_writing = False
+
+    async def ask(self, values: list[Any]) -> tuple[Any, ...] | None:
+        """Run the statement and return its first row, or None.
+
+        Raises what the driver raises, and LineCut for a connection that is lost meanwhile.
+        """
+        if self._connection is None:
+            if self._connecting is None:
+                self._connecting = self.loop.create_task(self._connect())
+            await asyncio.shield(self._connecting)
+        return await self._send(values)
+
+    def _send(self, values: list[Any]) -> asyncio.Future[tuple[Any, ...] | None]:
+        answer: asyncio.Future[tuple[Any, ...] | None] = self.loop.create_future()
+        given = self._transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
+        if not self._asked:
+            self.loop.call_later(WATCH_SECONDS, self._watch)
+        self._asked.append((answer, time.monotonic()))
+        try:
+            self._pgconn.send_query_prepared(self._name, given)
+            self._pgconn.pipeline_sync()
+            self._flush()
+        except psycopg.Error as error:
+            self._cut(error)
+        return answer
+
+    async def _connect(self) -> None:
+        """Connect and prepare in a thread, because both may take long."""
+        try:
+            connection = await self.loop.run_in_executor(None, self._open)
+        finally:
+            self._connecting = None
+        self._connection = connection
+        self._transformer = Transformer(connection)
+        self._pgconn = connection.pgconn
+        self._answer = None
+        # libpq forgets the number when it finds the connection lost.
+        self._socket = self._pgconn.socket
+        self.loop.add_reader(self._socket, self._receive)
+
+    def _open(self) -> Any:
+        # Taken out of the pool, which knows how to connect, for good.
+        pooled = _reader().raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        prepared = connection.pgconn.prepare(self._name, self._sql)
+        if prepared.status not in WORKED:
+            connection.close()
+            raise error_from_result(prepared)
+        connection.pgconn.nonblocking = 1
+        connection.pgconn.enter_pipeline_mode()
+        return connection
+
+    def _flush(self) -> None:
+        is_writing = bool(self._pgconn.flush())
+        if is_writing == self._is_writing:
+            return
+        self._is_writing = is_writing
+        if is_writing:
+            self.loop.add_writer(self._socket, self._go_on_writing)
+        else:
+            self.loop.remove_writer(self._socket)
+
+    def _go_on_writing(self) -> None:
+        try:
+            self._flush()
+        except psycopg.Error as error:
+            self._cut(error)
+
+    def _receive(self) -> None:
+        try:
+            self._pgconn.consume_input()
+            while self._asked and not self._pgconn.is_busy():
+                result = self._pgconn.get_result()
+                if self._pgconn.status == pq.ConnStatus.BAD:
+                    break
+                if result is None:
+                    continue
+                if result.status == pq.ExecStatus.PIPELINE_SYNC:
+                    answer, _ = self._asked.popleft()
+                    self._hand_over(answer)
+                elif result.status in FAILED or self._answer is None:
+                    self._answer = result
+        except psycopg.Error as error:
+            self._cut(error)
+            return
+        if self._pgconn.status == pq.ConnStatus.BAD:
+            self._cut(psycopg.OperationalError("the connection is closed"))
+
+    def _hand_over(self, answer: asyncio.Future[Any]) -> None:
+        result, self._answer = self._answer, None
+        if answer.done():
+            return
+        if result.status in WORKED:
+            self._transformer.set_pgresult(result)
+            answer.set_result(self._transformer.load_row(0, tuple) if result.ntuples else None)
+            return
+        error = error_from_result(result)
+        answer.set_exception(error)
+        if isinstance(error, OUTDATED):
+            self._cut(error)
+
+    def _watch(self) -> None:
+        """Give up a server that does not answer, which no timeout of its own can do."""
+        if not self._asked:
+            return
+        waited = time.monotonic() - self._asked[0][1]
+        if waited > get_settings().statement_timeout_seconds + WATCH_SECONDS:
+            self._cut(psycopg.OperationalError("the database does not answer"), is_hanging=True)
+        else:
+            self.loop.call_later(WATCH_SECONDS, self._watch)
+
+    def _cut(self, cause: Exception, *, is_hanging: bool = False) -> None:
+        """Let go of the connection; whoever waits for an answer may ask again, on another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.loop.remove_reader(self._socket)
+            if self._is_writing:
+                self.loop.remove_writer(self._socket)
+                self._is_writing = False
+            connection.close()
+        asked, self._asked = self._asked, deque()
+        kind = psycopg.OperationalError if is_hanging else LineCut
+        for answer, _ in asked:
+            if not answer.done():
+                answer.set_exception(kind(str(cause)))
 
 
 def _reader() -> Engine:

@@ -8,7 +8,7 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from project.core.express import FAILURE
+from project.core.fast_path import FAILURE
 from project.extensions import db
 
 _HOOKS = "after_commit_hooks"

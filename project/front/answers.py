@@ -24,6 +24,7 @@ _DETAILS = {
     414: "The address is longer than this service accepts.",
     417: "Of what Expect may say, only 100-continue is known here.",
     431: "The headers are larger than this service accepts.",
+    500: "Something went wrong on our side. It has been logged.",
     501: "This service knows neither this method nor any transfer encoding but chunked.",
     503: "Too much is waiting here at the moment. Nothing was recorded; try again.",
     505: "This service speaks HTTP/1.1.",

@@ -95,18 +95,20 @@ class Body:
         if self._failure is not None:
             raise self._failure
         if self._file is None:
-            return BytesIO(self.content())
+            return BytesIO(self._joined())
         self._file.seek(0)
         return self._file
 
-    def content(self) -> bytes:
-        """Return the whole body, which must be in memory."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+    async def content(self) -> bytes:
+        """Return the whole body, once all of it is kept. Raises OSError."""
+        if not self._on_disk:
+            return self._joined()
+        file = await self.stream()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._store.threads, file.read)
 
-    @property
-    def is_in_memory(self) -> bool:
-        """Tell whether none of it went to disk."""
-        return not self._on_disk
+    def _joined(self) -> bytes:
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def close(self) -> None:
         """Forget the body and give back what it took up."""

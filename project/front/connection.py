@@ -277,6 +277,9 @@ class Connection(asyncio.Protocol):
     async def _answer(self, request: Request) -> None:
         try:
             answer = await self._server.answer(request)
+        except Exception:
+            log.exception("front.request_failed", path=request.target.decode("latin-1"))
+            answer = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR)
         finally:
             if request.body is not None:
                 request.body.close()

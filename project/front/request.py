@@ -49,8 +49,8 @@ class Request:
         )
 
     def header(self, name: str) -> str | None:
-        """Return what a header says, its lines put together; the name is in lower case."""
-        lines = self.headers.get(name)
+        """Return what a header says, its lines put together."""
+        lines = self.headers.get(name.lower())
         return None if lines is None else lines[0] if len(lines) == 1 else ",".join(lines)
 
     def check(self) -> None:

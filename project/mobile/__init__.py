@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from project.core import express, health
+from project.core import fast_path, health
 from project.core.api import rest_api
 from project.mobile.apps.routes import blueprint as apps
 from project.mobile.devices.routes import blueprint as devices
@@ -16,5 +16,5 @@ def register(app: Flask) -> None:
     """Serve the mobile routes and watch what is due."""
     for blueprint in (apps, devices, purchases, reports):
         rest_api.register_blueprint(blueprint)
-    express.add(app, "POST", "/api/purchase/check", check_at_once)
+    fast_path.add(app, "POST", "/api/purchase/check", check_at_once)
     health.watch(health.DueProbe("purchases", queries.oldest_due_at))

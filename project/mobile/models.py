@@ -6,17 +6,22 @@ from enum import StrEnum
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
+    Identity,
     Index,
     LargeBinary,
     Text,
     UniqueConstraint,
+    or_,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from project.core.models import Claimable, Timestamp, due_index
 from project.extensions import Model
+
+MAX_TOKEN_LENGTH = 200
 
 
 class DeviceOs(StrEnum):
@@ -54,18 +59,25 @@ def may_move(old: PurchaseState, new: PurchaseState) -> bool:
 
 
 class App(Model):
-    """An app of the publisher; its callbacks go to its endpoint."""
+    """An app of the publisher; its callbacks go to its endpoint.
+
+    With `require_proof` a device that is known gets a new client-token for a proof only.
+    """
 
     __tablename__ = "apps"
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     name: Mapped[str] = mapped_column(Text, unique=True)
     endpoint_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("endpoints.id"))
+    require_proof: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
 
 class Device(Model):
-    """A device on which an app is installed; it proves itself with its client-token."""
+    """A device on which an app is installed; it proves itself with its client-token.
+
+    `token_hash` is of the token in force: the first one, and then the last that came into use.
+    """
 
     __tablename__ = "devices"
 
@@ -83,6 +95,20 @@ class Device(Model):
         CheckConstraint("os IN ('ios', 'android')", name="os"),
         UniqueConstraint("app_id", "uid"),
     )
+
+
+class NewToken(Model):
+    """A client-token that a known device was given and has not used yet.
+
+    Its first use puts it in force, and ends those that were in force or given before it.
+    """
+
+    __tablename__ = "device_new_tokens"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    device_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Device.id), index=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
 
 
 class Purchase(Claimable, Model):
@@ -114,6 +140,11 @@ class Purchase(Claimable, Model):
         Index("ix_purchases_app_state", "app_id", "state"),
         Index("ix_purchases_expire_date", "expire_date"),
     )
+
+    @classmethod
+    def is_pausing(cls, now: datetime) -> ColumnElement[bool]:
+        """Hold for those that the store is to be asked of again; the others wait for their end."""
+        return or_(cls.expire_date.is_(None), cls.expire_date <= now)
 
 
 class PurchaseDaily(Model):

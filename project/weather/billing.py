@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, Table, select, update
+from sqlalchemy import BigInteger, Row, Table, or_, select, update
 
 from project.billing import queries as billing
 from project.billing.customers import service as customers
@@ -194,6 +194,17 @@ def _plan_messages(rows: Sequence[tuple[int, str, datetime]], now: datetime) -> 
         update(subscribers)
         .where(subscribers.c.id == planned.c.id)
         .values(next_message_at=planned.c.at, paid_until=planned.c.paid_until)
+    )
+
+
+@clock.when_set_back
+def plan_anew(now: datetime) -> None:
+    """Have messages that were planned for later than the clock's present days planned anew."""
+    db.session.execute(
+        update(Subscriber)
+        .where(or_(Subscriber.billing_due_at > now, Subscriber.next_message_at > now))
+        .values(billing_due_at=now)
+        .execution_options(synchronize_session=False)
     )
 
 

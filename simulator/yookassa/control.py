@@ -13,6 +13,7 @@ from simulator.yookassa.control_orders import (
     outcome_text,
     outcome_texts,
     parse_added,
+    parse_refund,
     parse_settlement,
     parse_tampering,
     seconds_or_none,
@@ -60,6 +61,7 @@ class YooKassaControl:
             web.patch(f"{BASE}/payments/{{id}}", self.tamper),
             web.delete(f"{BASE}/payments/{{id}}", self.forget),
             web.post(f"{BASE}/payments/{{id}}/settle", self.settle),
+            web.post(f"{BASE}/payments/{{id}}/refund", self.refund),
             web.get(f"{BASE}/summary", self.show_summary),
         ]
 
@@ -172,6 +174,20 @@ class YooKassaControl:
         if payment.is_final:
             raise bad_request(f"the payment is {payment.status} already")
         self._books.settle(payment, outcome, now)
+        return json_answer(_shown(payment))
+
+    async def refund(self, request: web.Request) -> web.Response:
+        """Give money of a payment back, as the shop would in its cabinet: a part, or the rest."""
+        order = parse_refund(await read_object(request))
+        now = await self._books.now()
+        payment = self._payment(request)
+        left = payment.minor_units - payment.refunded
+        amount = left if order.minor_units is None else order.minor_units
+        if payment.status != SUCCEEDED or not 0 < amount <= left:
+            raise bad_request(f"{decimal(left)} of the {payment.status} payment can be refunded")
+        payment.refunded += amount
+        if order.notify:
+            self._webhooks.tell_refund(payment, amount, now)
         return json_answer(_shown(payment))
 
     async def show_summary(self, request: web.Request) -> web.Response:

@@ -86,6 +86,25 @@ def parse_tampering(data: Mapping[str, object]) -> Tampering:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """How much to give back, in hundredths, None for the rest; and whether a notice goes out."""
+
+    minor_units: int | None
+    notify: bool
+
+
+def parse_refund(data: Mapping[str, object]) -> RefundOrder:
+    """Return what is to be given back, or answer 400."""
+    reject_unknown(data, frozenset({"amount", "notify"}))
+    with _plain_errors():
+        value = money(data["amount"], "amount") if "amount" in data else None
+    return RefundOrder(
+        minor_units=None if value is None else int(value.replace(".", "")),
+        notify=truth("notify", data.get("notify", True)),
+    )
+
+
 def parse_settlement(data: Mapping[str, object]) -> Outcome:
     """Return how an open payment is to settle, or answer 400."""
     reject_unknown(data, frozenset({"status", "reason"}))

@@ -58,6 +58,7 @@ class Payment:
     settles_at: datetime | None = None
     becomes: Outcome | None = None
     method_saved: bool = False
+    refunded: int = 0
 
     @property
     def created_at(self) -> datetime:
@@ -91,7 +92,7 @@ class Payment:
             "created_at": iso(self.created_at),
             "test": True,
             "paid": self.status in (SUCCEEDED, WAITING_FOR_CAPTURE),
-            "refundable": self.status == SUCCEEDED,
+            "refundable": self.status == SUCCEEDED and self.refunded < self.minor_units,
             "metadata": self.metadata or {},
         }
         if self.description is not None:
@@ -104,6 +105,9 @@ class Payment:
             income = decimal(self.minor_units - round(self.minor_units * FEE_PER_MILLE / 1000))
             shown["income_amount"] = {"value": income, "currency": self.currency}
             shown["captured_at"] = iso(self.captured_at or self.created_at)
+            if self.refunded:
+                refunded = decimal(self.refunded)
+                shown["refunded_amount"] = {"value": refunded, "currency": self.currency}
         elif self.status == CANCELED:
             reason = self.reason or "general_decline"
             party = PARTIES.get(reason, "payment_network")

@@ -2,9 +2,13 @@
 
 import json
 import random
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import uuid4
 
 from simulator.outgoing import Outgoing
-from simulator.yookassa.payments import Payment
+from simulator.yookassa.outcomes import SUCCEEDED
+from simulator.yookassa.payments import Payment, decimal, iso
 
 LONGEST_SHUFFLE_SECONDS = 0.5
 
@@ -25,13 +29,23 @@ class Webhooks(Outgoing):
 
     def tell(self, payment: Payment) -> None:
         """Send what the payment is now, as often as it is set."""
+        self._tell(f"payment.{payment.status}", payment.shown())
+
+    def tell_refund(self, payment: Payment, minor_units: int, now: datetime) -> None:
+        """Send that money of a payment was given back."""
+        refund = {
+            "id": str(uuid4()),
+            "payment_id": payment.id,
+            "status": SUCCEEDED,
+            "amount": {"value": decimal(minor_units), "currency": payment.currency},
+            "created_at": iso(now),
+        }
+        self._tell("refund.succeeded", refund)
+
+    def _tell(self, event: str, told: Mapping[str, object]) -> None:
         if self.url is None:
             return
-        notice = {
-            "type": "notification",
-            "event": f"payment.{payment.status}",
-            "object": payment.shown(),
-        }
+        notice = {"type": "notification", "event": event, "object": told}
         body = json.dumps(notice).encode()
         for _ in range(self.times):
             wait = random.uniform(0, LONGEST_SHUFFLE_SECONDS) if self.shuffle else 0.0

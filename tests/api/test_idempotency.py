@@ -176,7 +176,8 @@ def test_a_dead_token_gets_no_kept_answer(client: FlaskClient, factory: Factory)
     token = client.post("/api/devices/register", json=phone(app)).get_json()["client-token"]
     body = {"client-token": token, "receipt": factory.receipt()}
     assert client.post("/api/purchase", json=body, headers=KEY).status_code == 200
-    client.post("/api/devices/register", json=phone(app))
+    new = client.post("/api/devices/register", json=phone(app)).get_json()["client-token"]
+    assert client.post("/api/purchase/check", json={"client-token": new}).status_code == 200
     assert_problem(client.post("/api/purchase", json=body, headers=KEY), 401)
 
 

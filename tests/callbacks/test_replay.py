@@ -15,6 +15,7 @@ from project.core.transaction import transaction
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.callbacks.conftest import Happen, Shown
+from tests.conftest import ChangeSettings
 from tests.factories import Factory, MadeApp
 from tests.time_machine import Clock
 
@@ -206,7 +207,9 @@ def test_callbacks_are_listed_by_state_app_and_time(
     factory: Factory,
     simulator: SimulatorClient,
     clock: Clock,
+    change_settings: ChangeSettings,
 ) -> None:
+    change_settings(callback_max_attempts=1)
     gone, fine = factory.app(), factory.app()
     simulator.add_fault(f"/inbox/{gone.inbox}", status=410)
     happen(gone)

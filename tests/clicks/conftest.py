@@ -72,11 +72,11 @@ class Sender:
 def _fresh_intake(app: Flask, change_settings: Callable[..., None]) -> Iterator[None]:
     """Forget what this process remembers of senders between requests."""
     change_settings(webhook_secrets=(SECRET,))
-    signatures.forget_sources()
+    signatures.own_secrets.forget()
     inbox.backlog.forget()
     senders.allowance = senders.Allowance()
     yield
-    signatures.forget_sources()
+    signatures.own_secrets.forget()
     inbox.backlog.forget()
 
 

@@ -7,6 +7,7 @@ from flask import Flask
 
 from project.clicks.intake import senders, signatures, sources
 from project.clicks.intake.signatures import HEADER, is_signed_by, signature_of
+from project.core.fast_path import finish
 from project.core.secrets import new_token
 from project.core.transaction import transaction
 from tests.api.problems import assert_problem
@@ -85,7 +86,7 @@ def own_secret(app: Flask) -> str:
     """The secret that the source `partner` has to itself."""
     with transaction():
         secret = sources.add_source("partner")
-    signatures.forget_sources()
+    signatures.own_secrets.forget()
     return secret
 
 
@@ -111,7 +112,7 @@ def test_a_source_that_lost_its_secret_is_signed_for_by_the_common_one(
 ) -> None:
     with transaction():
         sources.remove_source("partner")
-    signatures.forget_sources()
+    signatures.own_secrets.forget()
     click = sender.click(source="partner")
     assert sender.send(click).status_code == 202
     assert_problem(sender.send(click, secret=own_secret), 401)
@@ -164,7 +165,7 @@ class TestRates:
         taken = 0
         for allowance in (one, other) * 60:
             try:
-                allowance.spend("192.0.2.1", "40/hour")
+                finish(allowance.spend("192.0.2.1", "40/hour"))
             except senders.TooManyRequests:
                 continue
             taken += 1

@@ -1,5 +1,6 @@
 """The webhook: what is taken, what is refused and how it is said."""
 
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_a_click_is_counted_once_however_often_it_comes(sender: Sender) -> None:
         ({"click_id": None}, "click_id"),
         ({"click_id": ""}, "click_id"),
         ({"click_id": 7}, "click_id"),
-        ({"click_id": "x" * 201}, "click_id"),
+        ({"click_id": "x" * 2_049}, "click_id"),
         ({"click_id": "a\0b"}, "click_id"),
         ({"click_id": "a\nb"}, "click_id"),
         ({"offer_id": None}, "offer_id"),
@@ -57,7 +58,7 @@ def test_a_click_is_counted_once_however_often_it_comes(sender: Sender) -> None:
         ({"offer_id": [1]}, "offer_id"),
         ({"source": None}, "source"),
         ({"source": ""}, "source"),
-        ({"source": "s" * 101}, "source"),
+        ({"source": "s" * 256}, "source"),
         ({"source": {"a": 1}}, "source"),
         ({"timestamp": None}, "timestamp"),
         ({"timestamp": "yesterday"}, "timestamp"),
@@ -99,6 +100,33 @@ def test_texts_arrive_as_they_were_sent(sender: Sender, text: str) -> None:
     drain()
     row = value("SELECT click_id || '|' || source || '|' || signature FROM clicks")
     assert row == "|".join([text] * 3)
+
+
+def noise(seed: int, alphabet: str, length: int) -> str:
+    """Return a text that no compression makes shorter by much."""
+    drawn = random.Random(seed)
+    return "".join(drawn.choice(alphabet) for _ in range(length))
+
+
+LETTERS = "".join(chr(code) for code in range(33, 126))
+EMOJI = "".join(chr(0x1F300 + number) for number in range(512))
+
+
+@pytest.mark.parametrize("alphabet", [LETTERS, EMOJI], ids=["letters", "emoji"])
+@pytest.mark.parametrize("length", [250, 251, 310, 1_000, 1_001, 2_048])
+def test_ids_of_any_length_count_once_and_apart(sender: Sender, alphabet: str, length: int) -> None:
+    ids = [noise(number, alphabet, length) for number in range(3)]
+    ids.append(ids[0][:-1] + "~")
+    batch = [sender.click(click_id, source=noise(9, alphabet, 255)) for click_id in ids]
+
+    assert sender.send_batch([*batch, batch[1]]).get_json()["processed"] == 5
+    assert drain().new == 4
+    assert sender.send(batch[2]).status_code == 202
+    assert drain().new == 0
+
+    assert value("SELECT count(*) FROM click_dead") == 0
+    assert value("SELECT array_agg(click_id) @> CAST(:ids AS text[]) FROM clicks", ids=ids)
+    assert [row[3] for row in counted()] == [4]
 
 
 def test_a_click_without_a_signature_in_its_body_is_taken(sender: Sender) -> None:

@@ -3,10 +3,15 @@
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
+from project.core.transaction import transaction
+from project.weather.billing import plan_packages
+from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.companies.conftest import NewPackage
+from tests.companies.shop import Run, Shop
 
 PATH = "/api/packages"
 
@@ -31,6 +36,7 @@ def test_a_package_is_monthly_in_euros_unless_it_says_otherwise(
         "retry_attempts": 3,
         "retry_interval_seconds": 86_400,
         "at_retry_end": "expire",
+        "audience": "companies",
     }
 
 
@@ -174,3 +180,118 @@ def test_tries_must_come_before_the_expiry(
 def test_many_tries_soon_after_each_other_are_fine(new_package: NewPackage) -> None:
     assert new_package(retry_attempts=72, retry_interval_seconds=3600)
     assert new_package(retry_attempts=1, retry_interval_seconds=90 * 86_400)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"price": 1000, "currency": "JPY"}, "currency"),
+        ({"price": 1234, "currency": "BHD"}, "currency"),
+        ({"price": 10**12, "currency": "RUB"}, "price"),
+    ],
+)
+def test_what_the_provider_cannot_draw_is_not_sold(
+    operator: FlaskClient, new_package: NewPackage, body: dict[str, Any], field: str
+) -> None:
+    package_id = new_package()
+
+    problem = assert_problem(operator.post(PATH, json={"name": "Dear"} | body), 400, field)
+    assert "yookassa" in problem["detail"]
+    assert_problem(operator.patch(f"{PATH}/{package_id}", json=body), 400, field)
+    [kept] = operator.get(PATH).get_json()["data"]
+    assert (kept["price"], kept["currency"]) == (1000, "EUR")
+
+
+@pytest.mark.parametrize("change", [{"period": "year"}, {"period_count": 6}, {"currency": "TRY"}])
+@pytest.mark.parametrize("how", ["has it", "is to have it", "was to pay for it"])
+def test_what_somebody_agreed_to_stays(
+    operator: FlaskClient, shop: Shop, new_package: NewPackage, change: dict[str, Any], how: str
+) -> None:
+    package_id = new_package()
+    path = f"{PATH}/{package_id}"
+    if how == "is to have it":
+        shop.take(new_package())
+    if how == "was to pay for it":
+        order = {"customer": "x", "package_id": package_id, "return_url": "https://x.example/"}
+        assert operator.post("/api/payments", json=order).status_code == 201
+    else:
+        shop.take(package_id)
+
+    problem = assert_problem(operator.patch(path, json=change), 409, next(iter(change)))
+
+    assert "new package" in problem["detail"]
+    same = {"period": "month", "period_count": 1, "currency": "EUR", "price": 1500}
+    changed = operator.patch(path, json=same | {"status": "inactive"})
+    assert changed.status_code == 200, "what is the same is no change"
+
+
+def test_what_nobody_has_may_be_changed(operator: FlaskClient, new_package: NewPackage) -> None:
+    change = {"period": "week", "period_count": 2, "currency": "RUB"}
+
+    changed = operator.patch(f"{PATH}/{new_package()}", json=change).get_json()["data"]
+
+    assert {name: changed[name] for name in change} == change
+
+
+class TestInternal:
+    """Packages that settings describe, such as those of the forecast SMS."""
+
+    @pytest.fixture
+    def internal(self, app: Flask) -> int:
+        with transaction():
+            return plan_packages()["weekly"]
+
+    def test_only_operators_see_them(
+        self, client: FlaskClient, operator: FlaskClient, shop: Shop, internal: int
+    ) -> None:
+        bearer = {"Authorization": f"Bearer {shop.token}"}
+        assert client.get(PATH).get_json()["data"] == []
+        assert client.get(PATH, headers=bearer).get_json()["data"] == []
+        listed = operator.get(PATH).get_json()["data"]
+        assert {one["audience"] for one in listed} == {"internal"}
+        assert internal in [one["id"] for one in listed]
+
+    def test_nobody_takes_or_buys_them(
+        self, operator: FlaskClient, shop: Shop, internal: int
+    ) -> None:
+        taken = shop.call("POST", "/packages", json={"package_id": internal})
+        assert_problem(taken, 404, "package_id")
+        given = {"company_id": shop.id, "package_id": internal}
+        assert_problem(operator.post("/api/companies/packages", json=given), 404, "package_id")
+        order = {
+            "customer": f"company:{shop.id}",
+            "package_id": internal,
+            "return_url": "https://shop.example/",
+        }
+        assert_problem(operator.post("/api/payments", json=order), 404, "package_id")
+
+    @pytest.mark.parametrize("change", [{"period": "year"}, {"price": 1}, {"status": "inactive"}])
+    def test_nobody_changes_them(
+        self, operator: FlaskClient, internal: int, change: dict[str, Any]
+    ) -> None:
+        before = operator.get(PATH).get_json()["data"]
+
+        problem = assert_problem(operator.patch(f"{PATH}/{internal}", json=change), 403)
+
+        assert "settings" in problem["detail"]
+        assert operator.get(PATH).get_json()["data"] == before
+
+    def test_money_at_the_provider_gives_nobody_one(
+        self, simulator: SimulatorClient, operator: FlaskClient, shop: Shop, internal: int, run: Run
+    ) -> None:
+        price = next(
+            one["price"] for one in operator.get(PATH).get_json()["data"] if one["id"] == internal
+        )
+        forged = {
+            "amount": f"{price / 100:.2f}",
+            "currency": "RUB",
+            "status": "succeeded",
+            "metadata": {"customer": f"company:{shop.id}", "package_id": str(internal)},
+        }
+        simulator.control("POST", "/yookassa/payments", forged)
+
+        run("match-successful-payments-run", "--inline")
+
+        assert shop.get("/check")["package"] is None
+        [case] = operator.get("/api/reconciliation/cases").get_json()["data"]
+        assert (case["kind"], case["state"]) == ("paid_there_missing_here", "open")

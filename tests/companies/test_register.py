@@ -127,8 +127,6 @@ def test_a_good_password_is_taken(client: FlaskClient, password: str) -> None:
         ("name", "x" * 201),
         ("lastname", "two\nlines"),
         ("company_name", None),
-        ("click_id", ""),
-        ("click_id", "x" * 256),
         ("status", 1),
         ("state", "active"),
         ("customer_id", 1),
@@ -139,6 +137,25 @@ def test_a_field_that_cannot_be_used_is_named(client: FlaskClient, field: str, v
 
     assert_problem(client.post(PATH, json=body), 400, field)
     assert count_companies() == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("x" * 2048, True),
+        ("天" * 2048, True),
+        ("x" * 2049, False),
+        ("", False),
+        ("a\tb", False),
+        (7, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_a_click_id_stops_no_registration(client: FlaskClient, value: Any, kept: bool) -> None:
+    assert client.post(PATH, json=registration() | {"click_id": value}).status_code == 201
+    found = db.session.scalar(text("SELECT click_id FROM companies"))
+    assert found == (value if kept else None)
 
 
 @pytest.mark.parametrize(

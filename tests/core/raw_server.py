@@ -13,6 +13,11 @@ class Connection:
         self._server = server
         self._peer = peer
 
+    @property
+    def stopping(self) -> bool:
+        """Tell whether the server is being stopped."""
+        return self._server.stopping.is_set()
+
     def read_request(self) -> bytes:
         """Read one request, head and body; nothing if the other side closed."""
         data = b""

@@ -27,7 +27,9 @@ FORBIDDEN = {
     "IPv4-compatible": ["::127.0.0.1", "::10.0.0.1", "::8.8.8.8"],
     "IPv4-mapped": ["::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:8.8.8.8"],
     "NAT64": ["64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "64:ff9b:1:ffff::1"],
-    "discard": ["100::1"],
+    "discard": ["100::1", "100:0:0:1::1"],
+    "IPv4-translated": ["::ffff:0:7f00:1", "::ffff:0:808:808"],
+    "not given out": ["1::1", "1fff::1", "4000::1", "7fff::1", "8000::1", "c000::1", "fbff::1"],
     "Teredo": ["2001:0:4136:e378:8000:63bf:3fff:fdd2"],
     "6to4": ["2002:7f00:1::1", "2002:a00:1::", "2002:808:808::1"],
     "segment routing": ["5f00::1"],
@@ -57,6 +59,7 @@ ALLOWED = [
     "2001:4860:4860::8888",
     "2a00:1450:4001::1",
     "2003::1",
+    "3ffd::1",
 ]
 
 
@@ -163,3 +166,55 @@ def test_a_name_is_judged_by_all_that_it_resolves_to() -> None:
 
     with pytest.raises(BadRequest):
         check_url("https://example.com/", ["93.184.215.14", "10.0.0.7"])
+
+
+UNSENDABLE = [
+    "http://hook..example.com/",
+    "http://.example.com/",
+    "http://./",
+    "http://../",
+    f"http://{'x' * 64}.example.com/",
+    f"http://{'.'.join(['label'] * 51)}/",
+    "http://[v7.10.0.0.1]/",
+    "http://[vF.2606:4700::1]/",
+    "http://example.com:0/",
+    "http://example.com:70000/",
+    "http://sp%20ace.example.com/",
+    "http://exa$mple.com/",
+    "http://*.example.com/",
+    "http://a,b.example.com/",
+    "http://example.1/",
+    "http://example.0x7f/",
+    "http://1.2.3.4.5/",
+    "http://256.1.1.1/",
+]
+
+
+@pytest.mark.parametrize("url", UNSENDABLE)
+def test_a_url_that_nothing_can_be_sent_to_is_refused_in_words(url: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        check_url(url, field="callback_url")
+
+    assert refused.value.status == 400
+    assert refused.value.errors is not None
+    [reason] = refused.value.errors["callback_url"]
+    assert reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com",
+        "https://example.com./hook",
+        f"https://{'x' * 63}.example.com/",
+        f"https://{'.'.join(['x' * 49] * 5)}/",
+        "http://my_service.example.com:8443/",
+        "https://bücher.example/",
+        "https://3com.example/1",
+        "https://a--b.example-.com/",
+        "https://9.9.9.9:1/",
+        "https://[2606:4700:4700::1111]:65535/",
+    ],
+)
+def test_a_url_that_something_can_be_sent_to_is_taken(url: str) -> None:
+    check_url(url)

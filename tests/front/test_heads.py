@@ -99,7 +99,7 @@ def test_head_has_the_headers_of_get_and_no_body(served: Served) -> None:
     assert headed is not None
     assert after is not None
     assert headed.headers["content-length"] == got.headers["content-length"]
-    assert after.body == b'{"status":"ok"}\n'
+    assert after.body == b'{"status":"ok"}'
 
 
 def test_a_sender_that_asks_first_is_told_to_go_on(served: Served) -> None:

@@ -29,7 +29,14 @@ def created(operator: FlaskClient, body: dict[str, str]) -> dict[str, Any]:
 
 def test_a_new_app_gets_an_id_and_a_secret_shown_this_once(operator: FlaskClient) -> None:
     app = created(operator, WEATHER)
-    assert app.keys() == {"id", "name", "endpoint", "created_at", "callback_secret"}
+    assert app.keys() == {
+        "id",
+        "name",
+        "endpoint",
+        "require_proof",
+        "created_at",
+        "callback_secret",
+    }
     assert app["callback_secret"].startswith("whsec_")
     secret = app.pop("callback_secret")
     assert operator.get(f"/api/apps/{app['id']}").get_json() == {"status": "success", "data": app}

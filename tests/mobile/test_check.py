@@ -164,10 +164,12 @@ def dead_token(device: MadeDevice, client: FlaskClient) -> str:
         json={"uid": "reborn", "appId": device.app.id, "language": "en", "os": "ios"},
     )
     token: str = answer.get_json()["client-token"]
-    client.post(
+    again = client.post(
         "/api/devices/register",
         json={"uid": "reborn", "appId": device.app.id, "language": "en", "os": "ios"},
     )
+    new = {"client-token": again.get_json()["client-token"]}
+    assert client.post("/api/purchase/check", json=new).status_code == 200
     return token
 
 

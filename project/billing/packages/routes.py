@@ -10,7 +10,7 @@ from project.billing.packages.schemas import (
     PackageSchema,
 )
 from project.core.api import Blueprint
-from project.core.auth import Scope, operator, public
+from project.core.auth import Scope, is_operator, operator, public
 from project.core.idempotency import idempotent
 from project.core.pages import data_schema, list_schema, page_of
 
@@ -22,9 +22,9 @@ blueprint = Blueprint("packages", __name__, url_prefix="/api/packages", descript
 @blueprint.arguments(PackageQuerySchema, location="query")
 @blueprint.response(200, list_schema(PackageSchema))
 def list_packages(query: dict[str, Any]) -> dict[str, Any]:
-    """List packages, oldest first."""
+    """List packages, oldest first; an operator sees internal ones too."""
     page, limit = query.pop("page"), query.pop("limit")
-    statement = service.listed_packages(**query)
+    statement = service.listed_packages(**query, with_internal=is_operator(Scope.READ))
     return page_of(statement, page=page, limit=limit, show=lambda row: row.Package)
 
 
@@ -43,7 +43,11 @@ def create_package(body: dict[str, Any]) -> dict[str, Any]:
 @operator(Scope.WRITE)
 @blueprint.arguments(PackageChangeSchema)
 @blueprint.response(200, data_schema(PackageSchema))
-@blueprint.alt_response(409, description="The name is taken.")
+@blueprint.alt_response(403, description="The package is internal.")
+@blueprint.alt_response(409, description="The name is taken, or somebody has the package.")
 def change_package(body: dict[str, Any], package_id: int) -> dict[str, Any]:
-    """Change a package; a new price counts from each subscription's next period on."""
+    """Change a package; a new price counts from each subscription's next period on.
+
+    Its period and currency stay as they are once somebody has taken it.
+    """
     return {"status": "success", "data": service.change_package(package_id, body)}

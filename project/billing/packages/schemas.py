@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from project.billing.periods import PeriodUnit
-from project.billing.states import AtRetryEnd
+from project.billing.states import AtRetryEnd, Audience
 from project.core.input import InputSchema, Moment, PageSchema, Text
 from project.core.money import CURRENCIES
 
@@ -16,6 +16,7 @@ DAY_SECONDS = 86_400
 PERIOD = validate.OneOf([str(unit) for unit in PeriodUnit])
 STATUS = validate.OneOf(["active", "inactive"])
 RETRY_END = validate.OneOf([str(end) for end in AtRetryEnd])
+AUDIENCE = validate.OneOf([str(audience) for audience in Audience])
 NAME_LENGTH = validate.Length(1, 128)
 
 
@@ -70,7 +71,7 @@ class PackageCreateSchema(PackageChangeSchema):
 
 
 class PackageSchema(Schema):
-    """A package."""
+    """A package; an internal one is shown to operators only."""
 
     id = fields.Integer(required=True)
     name = fields.String(required=True)
@@ -82,6 +83,7 @@ class PackageSchema(Schema):
     retry_attempts = fields.Integer(required=True)
     retry_interval_seconds = fields.Integer(required=True)
     at_retry_end = fields.String(required=True, validate=RETRY_END)
+    audience = fields.String(required=True, validate=AUDIENCE)
     created_at = Moment(required=True)
 
 

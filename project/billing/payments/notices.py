@@ -18,7 +18,14 @@ from project.extensions import db
 
 log = structlog.get_logger()
 
-EVENTS = ("payment.succeeded", "payment.canceled")
+ID_NAMED = {
+    "payment.succeeded": "id",
+    "payment.canceled": "id",
+    "payment.waiting_for_capture": "id",
+    "refund.succeeded": "payment_id",
+}
+"""Where the object of a notice names its payment, by the event."""
+NOT_OF_PAYMENTS = ("payment_method.", "payout.", "deal.")
 MAX_ID_LENGTH = 64
 
 
@@ -26,10 +33,14 @@ def hear_notice(provider_name: str, notice: Mapping[str, Any]) -> None:
     """Ask the provider about the payment of a notice and record its word.
 
     Late, doubled and out-of-order notices change nothing that is final. A payment that is not ours
-    is left to reconciliation. Raises BadRequest for a notice without a payment's id, and
-    ServiceUnavailable when the provider does not answer, so that it sends the notice again.
+    is left to reconciliation, and what tells of no payment is nothing to us. Raises BadRequest for
+    a notice without a payment's id, and ServiceUnavailable when the provider does not answer, so
+    that it sends the notice again.
     """
-    external_id = _external_id(notice)
+    event = str(notice.get("event"))
+    if event.startswith(NOT_OF_PAYMENTS):
+        return
+    external_id = _external_id(notice, ID_NAMED.get(event))
     word = http_client.start(provider_named(provider_name).get(external_id)).result()
     if isinstance(word, Unknown):
         raise ServiceUnavailable("The provider does not answer; send the notice again later.")
@@ -42,11 +53,11 @@ def hear_notice(provider_name: str, notice: Mapping[str, Any]) -> None:
             settle([(payment_id, word)])
 
 
-def _external_id(notice: Mapping[str, Any]) -> str:
+def _external_id(notice: Mapping[str, Any], name: str | None) -> str:
     told = notice.get("object")
-    external_id = told.get("id") if isinstance(told, Mapping) else None
+    external_id = told.get(name) if isinstance(told, Mapping) and name is not None else None
     is_text = isinstance(external_id, str) and 0 < len(external_id) <= MAX_ID_LENGTH
-    if notice.get("event") not in EVENTS or not is_text:
+    if not is_text:
         raise BadRequest("This is no notice of a payment.", {"object": ["Has no payment id."]})
     written = str(external_id)
     if not written.replace("-", "").isalnum() or not written.isascii():

@@ -12,7 +12,7 @@ TRIGGER = validate.OneOf([str(trigger) for trigger in Trigger])
 
 
 class PaymentSchema(Schema):
-    """A payment; the amount is in minor units."""
+    """A payment; amounts are in minor units, `refunded_amount` is what was given back so far."""
 
     id = fields.UUID(required=True)
     customer_id = fields.Integer(required=True)
@@ -20,6 +20,7 @@ class PaymentSchema(Schema):
     package_id = fields.Integer(required=True)
     state = fields.String(required=True, validate=PAYMENT_STATE)
     amount = fields.Integer(required=True)
+    refunded_amount = fields.Integer(required=True)
     currency = fields.String(required=True)
     period_start = Moment(required=True, allow_none=True)
     period_end = Moment(required=True, allow_none=True)

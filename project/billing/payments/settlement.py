@@ -215,10 +215,19 @@ def _hear_of_payment(
         _still_pending(payment, hearing.now, "the provider names another amount")
     elif word.status is ProviderStatus.SUCCEEDED:
         _succeed(payment, subscription, package, word, hearing)
+        _note_refund(payment, word)
     elif word.status is ProviderStatus.CANCELED:
         _refused(payment, subscription, package, word.reason, hearing, is_hard=word.is_hard)
     else:
         _still_pending(payment, hearing.now, None)
+
+
+def _note_refund(payment: Payment, word: ProviderPayment) -> None:
+    """Note what the provider has given back; an answer that is older than what is known is not."""
+    is_paid = payment.state == PaymentState.SUCCEEDED
+    if is_paid and word.refunded_amount > payment.refunded_amount:
+        payment.refunded_amount = word.refunded_amount
+        cases.open_refund(payment, word)
 
 
 def _move(payment: Payment, state: PaymentState, now: datetime, reason: str | None) -> bool:

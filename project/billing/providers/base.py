@@ -52,6 +52,8 @@ class ProviderPayment:
     confirmation_url: str | None = None
     names_amount: bool = True
     """False where the provider keeps the prices and says none; `amount` is then ours, or 0."""
+    refunded_amount: int = 0
+    """How much of it was given back so far, in minor units."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,16 @@ class PaymentProvider(Protocol):
     a whole, its `page` is never asked for, and `get` takes our payment's id for its own. One that
     cannot even be asked so sets `has_inquiry` to False: nothing is sent to it twice, and a payment
     without an answer is left to people. `max_sends` is how often one request may be sent.
+    `currencies` are those that it draws, None for any; `max_amount` is the most that it draws at
+    once, in minor units.
     """
 
     name: str
     has_listing: bool = True
     has_inquiry: bool = True
     max_sends: int | None = None
+    currencies: frozenset[str] | None = None
+    max_amount: int | None = None
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Draw money; the same payment_id again is the same payment."""

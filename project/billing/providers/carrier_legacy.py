@@ -23,7 +23,6 @@ NO_INQUIRY = "the carrier cannot be asked what it did"
 PAYMENT_REQUIRED = 402
 # Whoever limits requests has not begun with this one (RFC 6585).
 NOT_BEGUN = REJECTED | {429}
-NEVER_CONNECTED = ("cannot connect", "the host name does not resolve")
 REFUSED = b'{"status": "failure", "reason": "payment_required"}'
 PLANS = {"day": 11, "week": 21}
 PERIODS = {"daily": "day", "weekly": "week"}
@@ -52,7 +51,7 @@ class LegacyCarrier(Carrier):
             answer = replace(answer, status=200, body=REFUSED)
         if answer.status in NOT_BEGUN:
             return Rejected(f"answered {answer.status}")
-        if answer.status is None and (answer.error or "").startswith(NEVER_CONNECTED):
+        if not answer.connected:
             return Rejected(answer.error or "cannot connect")
         word = payment_in(answer, str(charge.payment_id), (charge.amount, charge.currency))
         return Unknown(NO_INQUIRY) if isinstance(word, NotThere) else word

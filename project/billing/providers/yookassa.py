@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from yookassa.domain.models.currency import Currency
 from yookassa.domain.request import PaymentRequest
 from yookassa.domain.response import PaymentResponse
 
@@ -34,6 +35,9 @@ MAX_ANSWER_BYTES = 4_000_000
 MAX_ID_LENGTH = 64
 MAX_REASON_LENGTH = 500
 MAX_EVIDENCE_LENGTH = 4000
+# All of them have hundredths, as its amounts do; of these there are ten digits before the point.
+CURRENCIES = frozenset(name for name in vars(Currency) if name.isupper())
+MAX_AMOUNT = 10**12 - 1
 OK = 200
 NOT_FOUND = 404
 BAD_REQUEST = 400
@@ -59,6 +63,8 @@ class YooKassa(PaymentProvider):
     """Payments at YooKassa; one object per shop, nothing global."""
 
     name = "yookassa"
+    currencies = CURRENCIES
+    max_amount = MAX_AMOUNT
 
     def __init__(self, url: str, shop_id: str, secret_key: str, *, deadline_seconds: float) -> None:
         self._url = url.rstrip("/")
@@ -214,9 +220,19 @@ def read_payment(said: Any) -> ProviderPayment | Unreadable:
             is_hard=reason in HARD_REASONS,
             saved_method_id=method.id if method and method.saved else None,
             confirmation_url=getattr(payment.confirmation, "confirmation_url", None),
+            refunded_amount=_refunded(said.get("refunded_amount"), payment.amount.currency),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         return _unreadable(said, error)
+
+
+def _refunded(said: Any, currency: str) -> int:
+    """Return what was given back; it has a currency of its own, which must be the payment's."""
+    if said is None:
+        return 0
+    if said["currency"] != currency:
+        raise ValueError(f"refunded in {said['currency']!r}, paid in {currency}")
+    return from_decimal_text(_text(said["value"]), currency)
 
 
 def _unreadable(said: Any, error: Exception) -> Unreadable:

@@ -26,10 +26,13 @@ LEFT_OPEN = {
     CaseKind.PAID_HERE_UNKNOWN_THERE: TO_PEOPLE,
     CaseKind.AMOUNT_DIFFERS: TO_PEOPLE,
     CaseKind.UNREADABLE_THERE: TO_PEOPLE,
+    CaseKind.REFUNDED_THERE: f"given back there, its period runs on here: {TO_PEOPLE}",
+    CaseKind.GIVEN_UP: f"charged for a period that was given up before it began: {TO_PEOPLE}",
     CaseKind.NOT_TAKEN: "a request of ours is not taken: mend what its reason says",
 }
 """What is written into a case that nothing can repair, by its kind."""
 DIGEST_LENGTH = 32
+TAKEN_AGAIN = "the customer has taken the package again"
 
 
 def difference(payment: Payment, word: ProviderPayment) -> CaseKind | None:
@@ -104,6 +107,52 @@ def open_unreadable(word: Unreadable, provider: str, payment: Payment | None = N
     _write([_row(kind, provider, external_id, payment, there, LEFT_OPEN[kind])])
 
 
+def open_refund(payment: Payment, word: ProviderPayment) -> None:
+    """Write down that money was given back; when more is, the same case tells of all of it.
+
+    One that was closed is opened again then.
+    """
+    kind = CaseKind.REFUNDED_THERE
+    row = _row(kind, payment.provider, word.external_id, payment, _theirs(word), LEFT_OPEN[kind])
+    _write([row])
+    db.session.execute(
+        update(ReconciliationCase)
+        .where(
+            ReconciliationCase.kind == str(kind),
+            ReconciliationCase.provider == payment.provider,
+            ReconciliationCase.external_id == word.external_id,
+        )
+        .values(state=OPEN, resolved_at=None, evidence=json.loads(row["evidence"]))
+    )
+
+
+def open_given_up(payments: Sequence[Payment]) -> None:
+    """Write down payments of the cycle for periods that their customer gives up before they begin.
+
+    One that was closed because the customer came back is opened again.
+    """
+    kind = CaseKind.GIVEN_UP
+    open_cases([NewCase(kind, one.provider, one, None, LEFT_OPEN[kind]) for one in payments])
+    _move_given_up(payments, RESOLVED, {"state": OPEN, "note": None, "resolved_at": None})
+
+
+def close_given_up(payments: Sequence[Payment]) -> None:
+    """Close the cases of periods that their customer will have after all."""
+    closed = {"state": RESOLVED, "note": TAKEN_AGAIN, "resolved_at": clock.now()}
+    _move_given_up(payments, OPEN, closed)
+
+
+def _move_given_up(payments: Sequence[Payment], state: str, values: dict[str, Any]) -> None:
+    statement = update(ReconciliationCase).where(
+        ReconciliationCase.kind == str(CaseKind.GIVEN_UP),
+        ReconciliationCase.payment_id.in_([payment.id for payment in payments]),
+        ReconciliationCase.state == state,
+    )
+    if state == RESOLVED:
+        statement = statement.where(ReconciliationCase.note == TAKEN_AGAIN)
+    db.session.execute(statement.values(**values))
+
+
 def open_not_taken(payment: Payment, reason: str) -> None:
     """Write down that the provider takes no requests of ours: one case for all with this reason.
 
@@ -160,6 +209,7 @@ def _ours(payment: Payment | None) -> dict[str, Any] | None:
         "payment_id": str(payment.id),
         "state": payment.state,
         "amount": to_decimal_text(payment.amount, payment.currency),
+        "refunded_amount": to_decimal_text(payment.refunded_amount or 0, payment.currency),
         "currency": payment.currency,
         "external_id": payment.external_id,
         "created_at": payment.created_at.isoformat(),
@@ -173,6 +223,7 @@ def _theirs(word: ProviderPayment | None) -> dict[str, Any] | None:
         "external_id": word.external_id,
         "status": str(word.status),
         "amount": to_decimal_text(word.amount, word.currency),
+        "refunded_amount": to_decimal_text(word.refunded_amount, word.currency),
         "currency": word.currency,
         "created_at": word.created_at.isoformat(),
         "metadata": dict(word.metadata),

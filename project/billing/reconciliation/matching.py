@@ -17,6 +17,7 @@ from sqlalchemy import ARRAY, ColumnElement, Row, any_, literal, select, tuple_
 
 from project.billing import queries
 from project.billing.models import Payment
+from project.billing.payments.settlement import settle
 from project.billing.providers.base import (
     NotThere,
     Page,
@@ -48,7 +49,7 @@ PAGES_AT_ONCE = 10
 
 Theirs = ProviderPayment | Unreadable
 Ours = Row[*tuple[Any, ...]]
-"""Of a payment of ours: id, external_id, state, amount, currency."""
+"""Of a payment of ours: id, external_id, state, amount, currency, refunded_amount."""
 Asked = ProviderPayment | NotThere | Unknown
 
 
@@ -220,9 +221,8 @@ def _known(
     external_ids = [item.external_id for item in items]
     own_ids = [own_id for item in items if (own_id := own_id_in(item))]
     table = queries.payments
-    ours = select(
-        table.c.id, table.c.external_id, table.c.state, table.c.amount, table.c.currency
-    ).where(table.c.provider == provider_name)
+    names = ("id", "external_id", "state", "amount", "currency", "refunded_amount")
+    ours = select(*(table.c[name] for name in names)).where(table.c.provider == provider_name)
     by_external_id = {
         row.external_id: row
         for row in db.session.execute(ours.where(_is_one_of(table.c.external_id, external_ids)))
@@ -246,6 +246,7 @@ def _agrees(ours: Ours, item: ProviderPayment) -> bool:
         ours.state == PaymentState.SUCCEEDED
         and ours.external_id == item.external_id
         and (ours.amount, ours.currency) == (item.amount, item.currency)
+        and ours.refunded_amount >= item.refunded_amount
     )
 
 
@@ -257,7 +258,7 @@ def _compare_one(payment_id: UUID, item: ProviderPayment, repairs: Repairs) -> C
         cases.open_case(kind, payment, item, cases.LEFT_OPEN[kind])
         return kind
     if payment.state == PaymentState.SUCCEEDED:
-        return None
+        return repairs.of_refunded(payment, item)
     return repairs.of_pending(payment, item)
 
 
@@ -331,6 +332,9 @@ def _compare_ours(payment_id: UUID, word: Asked) -> CaseKind | None:
                 kind, there = cases.difference(payment, word), word
                 if kind is None and word.status is not ProviderStatus.SUCCEEDED:
                     kind = CaseKind.PAID_HERE_UNPAID_THERE
+                if kind is None and word.refunded_amount > payment.refunded_amount:
+                    settle([(payment.id, word)])
+                    return CaseKind.REFUNDED_THERE
         if kind is not None:
             cases.open_case(kind, payment, there, cases.LEFT_OPEN[kind])
         return kind

@@ -18,7 +18,7 @@ from project.billing.providers.base import ProviderPayment
 from project.billing.reconciliation import cases
 from project.billing.reconciliation.books import own_id_in
 from project.billing.reconciliation.cases import NewCase
-from project.billing.states import CaseKind, PaymentState, Trigger
+from project.billing.states import Audience, CaseKind, PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.core import clock
 from project.core.errors import AppError
@@ -42,6 +42,13 @@ class Repairs:
         kind = CaseKind.PAID_THERE_PENDING_HERE
         self._repair(kind, payment, item, "recorded as paid")
         return kind
+
+    def of_refunded(self, payment: Payment, item: ProviderPayment) -> CaseKind | None:
+        """Have it noted if more was given back of a payment than is known here."""
+        if item.refunded_amount <= payment.refunded_amount:
+            return None
+        self._words.append((payment.id, item))
+        return CaseKind.REFUNDED_THERE
 
     def of_missing(self, items: Sequence[ProviderPayment]) -> Counter[str]:
         """Make payments from the metadata where these name something of ours; count the cases."""
@@ -173,7 +180,9 @@ def _id_in(item: ProviderPayment, name: str) -> int | None:
 
 def _packages(items: Iterable[ProviderPayment]) -> dict[int, Package]:
     ids = {named for item in items if (named := _id_in(item, "package_id")) is not None}
-    found = db.session.scalars(select(Package).where(Package.id.in_(ids)))
+    found = db.session.scalars(
+        select(Package).where(Package.id.in_(ids), Package.audience == str(Audience.COMPANIES))
+    )
     return {package.id: package for package in found}
 
 

@@ -11,6 +11,7 @@ from project.billing import queries, signals
 from project.billing.models import Customer, Package, Subscription, SubscriptionPeriod
 from project.billing.packages.service import package_for_sale
 from project.billing.periods import PeriodUnit, boundary, period_from
+from project.billing.reconciliation import cases
 from project.billing.signals import SubscriptionChange
 from project.billing.states import SubscriptionState
 from project.billing.subscriptions import rules
@@ -120,6 +121,7 @@ def _change_at_end(running: Subscription, package: Package) -> Assigned:
     running.next_package_id = None if running.package_id == package.id else package.id
     if running.state == SubscriptionState.CANCELED:
         rules.resume(running, current, queries.last_refused_at(running.id))
+        cases.close_given_up(queries.charged_ahead(running.id, now))
     _tell([rules.change("changed", running, now)])
     return Assigned(running, package, running.next_package_id is not None)
 
@@ -203,7 +205,10 @@ def _all_running(customer_ids: Sequence[int]) -> Sequence[Subscription]:
 
 
 def cancel(customer_id: int) -> Subscription:
-    """Do not renew: the period that is paid for still runs to its end. Raises NotFound."""
+    """Do not renew: the period that is paid for still runs to its end. Raises NotFound.
+
+    What was charged for a period that has not begun is a case for people, who may give it back.
+    """
     running = _running(customer_id)
     if running is None:
         raise NotFound("There is no package to cancel.")
@@ -212,6 +217,7 @@ def cancel(customer_id: int) -> Subscription:
         rules.move(running, SubscriptionState.CANCELED)
         running.canceled_at = now
         running.next_package_id = None
+        cases.open_given_up(queries.charged_ahead(running.id, now))
         _tell([rules.change("canceled", running, now)])
     return running
 

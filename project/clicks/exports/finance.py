@@ -14,7 +14,13 @@ def ask_health() -> dict[str, Any]:
     """Ask `GET /health`: {status: ok}, or {status: down, error} for anything but a 2xx."""
     url = f"{get_settings().finance_service_url}/health"
     answer = http_client.send_and_wait(
-        Request("GET", url, headers=_credential(), deadline_seconds=HEALTH_DEADLINE_SECONDS)
+        Request(
+            "GET",
+            url,
+            headers=_credential(),
+            deadline_seconds=HEALTH_DEADLINE_SECONDS,
+            needs_body=False,
+        )
     )
     problem = failure(answer)
     return {"status": "ok"} if problem is None else {"status": "down", "error": problem}
@@ -46,6 +52,7 @@ async def post_clicks(body: BinaryIO, *, export_id: int, sha256: str) -> Answer:
             body,
             headers,
             deadline_seconds=settings.finance_service_timeout_seconds,
+            needs_body=False,
         )
     )
 

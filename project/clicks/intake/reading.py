@@ -13,19 +13,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from project.clicks.intake.sources import MAX_SOURCE_LENGTH
+from project.clicks.models import MAX_SOURCE_LENGTH
 from project.config import get_settings
-from project.core import clock
 from project.core.errors import BadRequest, FieldErrors
-from project.core.input import MAX_BIGINT, has_control_characters
+from project.core.input import MAX_BIGINT, MAX_CLICK_ID_LENGTH, has_control_characters
 
 MAX_CLICKS = 10_000
-MAX_ID_LENGTH = 200
 MAX_SIGNATURE_LENGTH = 512
 MAX_AHEAD = timedelta(minutes=5)
 SHOWN_ERRORS = 1_000
 
-ClickId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
+ClickId = Annotated[str, Meta(min_length=1, max_length=MAX_CLICK_ID_LENGTH)]
 Source = Annotated[str, Meta(min_length=1, max_length=MAX_SOURCE_LENGTH)]
 Moment = Annotated[datetime, Meta(tz=True)]
 BodySignature = Annotated[str, Meta(max_length=MAX_SIGNATURE_LENGTH)] | None
@@ -80,8 +78,7 @@ _Reading = tuple[Click | None, FieldErrors]
 class Window:
     """From when to when a click may have been made, and who may send it."""
 
-    def __init__(self, covers: Callable[[str], bool]) -> None:
-        now = clock.now()
+    def __init__(self, covers: Callable[[str], bool], now: datetime) -> None:
         self.oldest = now - timedelta(days=get_settings().click_max_age_days)
         self.newest = now + MAX_AHEAD
         self.covers = covers
@@ -197,7 +194,7 @@ def _id_of(given: Any) -> str | None:
     found = given.get("click_id") if isinstance(given, dict) else getattr(given, "click_id", None)
     if not isinstance(found, str):
         return None
-    return found[:MAX_ID_LENGTH].encode("utf-8", "replace").decode()
+    return found[:MAX_CLICK_ID_LENGTH].encode("utf-8", "replace").decode()
 
 
 def _checked(click: Click, window: Window) -> _Reading:

@@ -1,5 +1,6 @@
 """The click webhooks: answered 202 once the clicks are on disk."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -7,8 +8,15 @@ import msgspec
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from project.clicks.intake import inbox, senders
-from project.clicks.intake.reading import SHOWN_ERRORS, Window, read_click, read_clicks
+from project.clicks.intake import inbox, senders, signatures
+from project.clicks.intake.reading import (
+    SHOWN_ERRORS,
+    BadClick,
+    Click,
+    Window,
+    read_click,
+    read_clicks,
+)
 from project.clicks.intake.schemas import (
     BatchTakenSchema,
     ClickBatchSchema,
@@ -17,11 +25,12 @@ from project.clicks.intake.schemas import (
 )
 from project.clicks.intake.signatures import HEADER, Signature
 from project.config import get_settings
+from project.core import clock
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, requires
 from project.core.body_limits import takes_body_of
 from project.core.errors import ServiceUnavailable
-from project.core.express import Call
+from project.core.fast_path import Call, finish, flask_call
 from project.core.transaction import own_transactions
 
 ACCEPTED = HTTPStatus.ACCEPTED
@@ -40,15 +49,15 @@ blueprint = Blueprint("clicks", __name__, url_prefix="/api/webhook/clicks", desc
 @own_transactions
 def take_click() -> Response:
     """Take a click."""
-    return _accepted(take_at_once(_call()))
+    return _accepted(finish(take_one(flask_call())))
 
 
-def take_at_once(call: Call) -> dict[str, Any]:
+async def take_one(call: Call) -> dict[str, Any]:
     """Take the click in a call."""
     # With the check of a purchase the busiest route: it reads and writes by hand.
-    _admit(call.address)
-    click = read_click(call.body, _window(call))
-    inbox.together.put(click)
+    await _admit(call.address)
+    click = read_click(call.body, await _window(call))
+    await inbox.singles.put(click)
     return {"status": "success", "message": "Accepted.", "click_id": click.click_id}
 
 
@@ -63,44 +72,65 @@ def take_at_once(call: Call) -> dict[str, Any]:
 @takes_body_of(lambda: get_settings().webhook_max_body_bytes)
 def take_clicks() -> Response:
     """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
-    _admit(request.remote_addr)
-    call = _call()
-    good, bad, total = read_clicks(call.body, _window(call))
-    if good:
-        inbox.write(good)
-    return _accepted(
-        {
-            "status": "success",
-            "processed": len(good),
-            "failed": len(bad),
-            "total": total,
-            "errors": bad[:SHOWN_ERRORS],
-        }
-    )
+    finish(_admit(request.remote_addr or ""))
+    return _accepted(finish(_take_batch(flask_call())))
 
 
-def _call() -> Call:
-    return Call(request.environ, request.get_data(cache=False))
+async def take_many(call: Call) -> dict[str, Any]:
+    """Take the clicks in a call."""
+    await _admit(call.address)
+    return await _take_batch(call)
 
 
-def _admit(address: str | None) -> None:
-    """Let a sender in, cheapest check first; nothing of a large body is read before."""
+async def _take_batch(call: Call) -> dict[str, Any]:
+    good, bad, total = read_clicks(call.body, await _window(call))
+    refused = await inbox.write(good) if good else []
+    if any(refused):
+        bad = _with_refused(good, refused, bad, total)
+    return {
+        "status": "success",
+        "processed": total - len(bad),
+        "failed": len(bad),
+        "total": total,
+        "errors": bad[:SHOWN_ERRORS],
+    }
+
+
+def _with_refused(
+    good: Sequence[Click],
+    refused: Sequence[Exception | None],
+    bad: Sequence[BadClick],
+    total: int,
+) -> list[BadClick]:
+    """Return the bad clicks of a batch, with those that the database would not have."""
+    told = {click.index for click in bad}
+    places = [index for index in range(total) if index not in told]
+    more = [
+        BadClick(index, click.click_id, {"click": ["Has a value that cannot be stored."]})
+        for index, click, error in zip(places, good, refused, strict=True)
+        if error is not None
+    ]
+    return sorted([*bad, *more], key=lambda click: click.index)
+
+
+async def _admit(address: str) -> None:
+    """Let a sender in, cheapest check first; nothing in a large body is read before."""
     senders.require_allowed(address)
-    senders.allowance.spend(address or "", get_settings().webhook_rate_limit)
-    if inbox.backlog.is_over_limit():
+    await senders.allowance.spend(address, get_settings().webhook_rate_limit)
+    if await inbox.backlog.get() >= get_settings().click_backlog_limit:
         raise ServiceUnavailable(
             "Too many clicks wait to be counted. Send this again later.",
             retry_after=BACKLOG_RETRY_SECONDS,
         )
 
 
-def _window(call: Call) -> Window:
+async def _window(call: Call) -> Window:
     """Return what may be in the body. Raises Unauthorized."""
-    signature = Signature(call.header(HEADER), call.body)
+    signature = Signature(call.header(HEADER), call.body, await signatures.own_secrets.get())
     signature.require_any()
     if not call.is_json:
         raise UnsupportedMediaType
-    return Window(signature.covers)
+    return Window(signature.covers, await clock.current())
 
 
 def _accepted(answer: dict[str, Any]) -> Response:

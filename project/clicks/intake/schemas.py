@@ -4,17 +4,16 @@ from marshmallow import Schema, fields, validate
 
 from project.clicks.intake.reading import (
     MAX_CLICKS,
-    MAX_ID_LENGTH,
     MAX_SIGNATURE_LENGTH,
 )
-from project.clicks.intake.sources import MAX_SOURCE_LENGTH
-from project.core.input import Id, Text
+from project.clicks.models import MAX_SOURCE_LENGTH
+from project.core.input import MAX_CLICK_ID_LENGTH, Id, Text
 
 
 class ClickSchema(Schema):
     """A click; the timestamp is RFC 3339 with an offset."""
 
-    click_id = Text(required=True, validate=validate.Length(1, MAX_ID_LENGTH))
+    click_id = Text(required=True, validate=validate.Length(1, MAX_CLICK_ID_LENGTH))
     offer_id = Id(required=True)
     source = Text(required=True, validate=validate.Length(1, MAX_SOURCE_LENGTH))
     timestamp = fields.AwareDateTime(required=True, format="iso")

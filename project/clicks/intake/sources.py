@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, select
 
-from project.clicks.models import ClickSource
+from project.clicks.models import MAX_SOURCE_LENGTH, ClickSource
 from project.core.errors import BadRequest, Conflict, NotFound
 from project.core.reading import PreparedQuery
 from project.core.secrets import decrypt, encrypt, new_token
 from project.extensions import db
 
-MAX_SOURCE_LENGTH = 100
 _SEALED = PreparedQuery(
     select(func.array_agg(ClickSource.name), func.array_agg(ClickSource.sealed_secret)).having(
         func.count() > 0
@@ -45,7 +44,7 @@ def all_sources() -> Sequence[ClickSource]:
     return db.session.scalars(select(ClickSource).order_by(ClickSource.name)).all()
 
 
-def own_secrets() -> Mapping[str, str]:
+async def own_secrets() -> Mapping[str, str]:
     """Return the secret of each source that has one."""
-    names, sealed = _SEALED.one({}) or ([], [])
+    names, sealed = await _SEALED.read({}) or ([], [])
     return {name: decrypt(secret) for name, secret in zip(names, sealed, strict=True)}

@@ -4,11 +4,11 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from project.clicks.models import MAX_SOURCE_LENGTH
 from project.config import get_settings
 from project.core.input import Id, InputSchema, PageSchema, Text
 from project.core.pages import PaginationSchema
 
-LONGEST_SOURCE = 255
 SORTABLE = ("clicks_count", "offer_id", "source", "date")
 
 
@@ -36,7 +36,7 @@ class AggregatedQuerySchema(DaysMixin, PageSchema):
     """Which days, offer and source, in which order, and how it is written."""
 
     offer_id = Id()
-    source = Text(validate=validate.Length(1, LONGEST_SOURCE))
+    source = Text(validate=validate.Length(1, MAX_SOURCE_LENGTH))
     sort_by = fields.String(
         validate=validate.OneOf(SORTABLE),
         load_default=_usual_order,

@@ -42,7 +42,9 @@ def create_app(body: dict[str, Any]) -> Any:
     """Register an app and the URL that its callbacks go to."""
     check_endpoint(body["endpoint"])
     with transaction():
-        app = service.create_app(body["name"], body["endpoint"])
+        app = service.create_app(
+            body["name"], body["endpoint"], require_proof=body.get("require_proof")
+        )
     answer = {"status": "success", "data": _shown(app)}
     return (answer, 201) if app.callback_secret else (answer, 200)
 
@@ -62,11 +64,16 @@ def show_app(app_id: int) -> dict[str, Any]:
 @blueprint.alt_response(409, description="Another app has the name.")
 @own_transactions
 def change_app(body: dict[str, Any], app_id: int) -> dict[str, Any]:
-    """Change an app's name or endpoint; what is still pending goes to the new endpoint."""
+    """Change an app's name, endpoint or proof; what is pending goes to the new endpoint."""
     if "endpoint" in body:
         check_endpoint(body["endpoint"])
     with transaction():
-        service.change_app(app_id, name=body.get("name"), endpoint=body.get("endpoint"))
+        service.change_app(
+            app_id,
+            name=body.get("name"),
+            endpoint=body.get("endpoint"),
+            require_proof=body.get("require_proof"),
+        )
         return {"status": "success", "data": service.listed_app(app_id)}
 
 
@@ -81,5 +88,6 @@ def rotate_secret(app_id: int) -> dict[str, Any]:
 
 
 def _shown(app: service.CreatedApp) -> dict[str, Any]:
-    shown = {name: getattr(app, name) for name in ("id", "name", "endpoint", "created_at")}
+    names = ("id", "name", "endpoint", "require_proof", "created_at")
+    shown = {name: getattr(app, name) for name in names}
     return shown | ({"callback_secret": app.callback_secret} if app.callback_secret else {})

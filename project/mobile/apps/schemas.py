@@ -15,6 +15,7 @@ class AppCreateSchema(InputSchema):
 
     name = Text(required=True, validate=NAME_LENGTH)
     endpoint = Text(required=True, validate=URL_LENGTH, metadata=URL_PATTERN)
+    require_proof = fields.Boolean()
 
 
 class AppChangeSchema(InputSchema):
@@ -24,11 +25,12 @@ class AppChangeSchema(InputSchema):
 
     name = Text(validate=NAME_LENGTH)
     endpoint = Text(validate=URL_LENGTH, metadata=URL_PATTERN)
+    require_proof = fields.Boolean()
 
     @validates_schema
     def _something_changes(self, data: dict[str, object], **_: object) -> None:
         if not data:
-            raise ValidationError("Give a name or an endpoint.", "name")
+            raise ValidationError("Give a name, an endpoint or require_proof.", "name")
 
 
 class AppSchema(Schema):
@@ -37,6 +39,7 @@ class AppSchema(Schema):
     id = fields.Integer(required=True)
     name = fields.String(required=True)
     endpoint = fields.String(required=True)
+    require_proof = fields.Boolean(required=True)
     created_at = Moment(required=True)
 
 

@@ -25,31 +25,34 @@ class CreatedApp:
     id: int
     name: str
     endpoint: str
+    require_proof: bool
     created_at: datetime
     callback_secret: str | None
 
 
-def create_app(name: str, endpoint: str) -> CreatedApp:
+def create_app(name: str, endpoint: str, *, require_proof: bool | None = None) -> CreatedApp:
     """Make an app; the same name and endpoint again is the same app. Raises Conflict.
+
+    `require_proof`: a device that is known gets a new client-token for a proof only.
 
     The endpoint has been checked with `network_guard` before.
     """
     now = clock.now()
     app_id = db.session.scalar(
         insert(App)
-        .values(name=name, created_at=now)
+        .values(name=name, require_proof=bool(require_proof), created_at=now)
         .on_conflict_do_nothing(index_elements=["name"])
         .returning(App.id)
     )
     if app_id is None:
-        return _same_app(name, endpoint)
+        return _same_app(name, endpoint, require_proof)
     made, secret = callbacks.create_endpoint(endpoint, owner_type=OWNER_TYPE, owner_id=app_id)
     app = existing_app(app_id)
     app.endpoint_id = made
-    return CreatedApp(app_id, name, endpoint, now, secret)
+    return CreatedApp(app_id, name, endpoint, bool(require_proof), now, secret)
 
 
-def _same_app(name: str, endpoint: str) -> CreatedApp:
+def _same_app(name: str, endpoint: str, require_proof: bool | None) -> CreatedApp:
     row = db.session.execute(listed_apps().where(App.name == name)).one()
     if row.endpoint != endpoint:
         raise Conflict(
@@ -57,12 +60,22 @@ def _same_app(name: str, endpoint: str) -> CreatedApp:
             f"Change it with PATCH /api/apps/{row.id}.",
             {"endpoint": ["Differs from the app's endpoint."]},
         )
-    return CreatedApp(row.id, row.name, row.endpoint, row.created_at, None)
+    if require_proof not in (None, row.require_proof):
+        raise Conflict(
+            f"There is already an app named {name!r} with another require_proof. "
+            f"Change it with PATCH /api/apps/{row.id}.",
+            {"require_proof": ["Differs from the app's."]},
+        )
+    return CreatedApp(row.id, row.name, row.endpoint, row.require_proof, row.created_at, None)
 
 
-def change_app(app_id: int, *, name: str | None, endpoint: str | None) -> None:
-    """Change the name or the endpoint. Raises NotFound, and Conflict for another app's name."""
+def change_app(
+    app_id: int, *, name: str | None, endpoint: str | None, require_proof: bool | None = None
+) -> None:
+    """Change an app. Raises NotFound, and Conflict for another app's name."""
     app = existing_app(app_id)
+    if require_proof is not None:
+        app.require_proof = require_proof
     if endpoint is not None:
         callbacks.change_url(_endpoint_of(app), endpoint)
     if name is not None and name != app.name:
@@ -94,16 +107,22 @@ def _endpoint_of(app: App) -> int:
     return app.endpoint_id
 
 
-def listed_apps() -> Select[int, str, str, datetime]:
-    """Select apps as they are shown, oldest first: id, name, endpoint, created_at."""
+def listed_apps() -> Select[int, str, str, bool, datetime]:
+    """Select apps as they are shown, oldest first."""
     return (
-        select(App.id, App.name, endpoints.c.url.label("endpoint"), App.created_at)
+        select(
+            App.id,
+            App.name,
+            endpoints.c.url.label("endpoint"),
+            App.require_proof,
+            App.created_at,
+        )
         .join(endpoints, endpoints.c.id == App.endpoint_id)
         .order_by(App.id)
     )
 
 
-def listed_app(app_id: int) -> Row[int, str, str, datetime]:
+def listed_app(app_id: int) -> Row[int, str, str, bool, datetime]:
     """Return an app as it is shown. Raises NotFound."""
     row = db.session.execute(listed_apps().where(App.id == app_id)).one_or_none()
     if row is None:

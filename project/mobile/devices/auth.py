@@ -10,7 +10,8 @@ from project.core.auth import Credential, act_as, requires
 from project.core.errors import Unauthorized
 from project.core.input import read_body
 from project.core.transaction import transaction
-from project.mobile.devices.service import MAX_TOKEN_LENGTH, authenticate_device, unknown_token
+from project.mobile.devices.service import authenticate_device, unknown_token
+from project.mobile.models import MAX_TOKEN_LENGTH
 
 HEADER = "X-Client-Token"
 FIELDS = ("client-token", "client_token")

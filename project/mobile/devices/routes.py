@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from flask import request
+
 from project.config import get_settings
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator, public
@@ -9,6 +11,7 @@ from project.core.idempotency import idempotent_by
 from project.core.pages import data_schema, list_schema, page_of
 from project.extensions import limiter
 from project.mobile.devices import service
+from project.mobile.devices.auth import HEADER
 from project.mobile.devices.schemas import (
     DeviceQuerySchema,
     DeviceRegisteredSchema,
@@ -26,15 +29,21 @@ blueprint = Blueprint("devices", __name__, url_prefix="/api/devices", descriptio
 @idempotent_by("appId", "app_id", "uid")
 @blueprint.arguments(DeviceRegisterSchema)
 @blueprint.response(200, DeviceRegisteredSchema)
+@blueprint.alt_response(401, description="The app requires a proof, and this is none.")
 @blueprint.alt_response(404, description="There is no such app.")
 def register_device(body: dict[str, Any]) -> dict[str, Any]:
-    """Register a device; again with the same uid and app, it gets a new client-token."""
+    """Register a device; again with the same uid and app, it gets a new client-token.
+
+    The old one is good until the new one is used.
+    """
     _, token = service.register_device(
         body["app_id"],
         body["uid"],
         language=body["language"],
         os=DeviceOs(body["os"]),
         click_id=body.get("click_id"),
+        old_token=body.get("client_token") or request.headers.get(HEADER),
+        proof=body.get("proof"),
     )
     return {"status": "success", "register": "OK", "client_token": token}
 

@@ -2,22 +2,30 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.input import ForeignId, Id, InputSchema, Moment, PageSchema, Text
-from project.mobile.models import DeviceOs
+from project.core.input import ClickId, ForeignId, Id, InputSchema, Moment, PageSchema, Text
+from project.mobile.models import MAX_TOKEN_LENGTH, DeviceOs
 
 OS = validate.OneOf([str(os) for os in DeviceOs])
 
 
 class DeviceRegisterSchema(InputSchema):
-    """A device that registers."""
+    """A device that registers; a known one proves itself where its app requires a proof.
 
-    aliases = {"app_id": "appId"}
+    Its client-token may come in the header X-Client-Token instead; `proof` is what the app's back
+    end has signed.
+    """
+
+    aliases = {"app_id": "appId", "client_token": "client-token"}
 
     uid = ForeignId(required=True, validate=validate.Length(1, 255))
     app_id = Id(required=True, data_key="appId")
     language = Text(required=True, validate=validate.Length(1, 35))
     os = fields.String(required=True, validate=OS)
-    click_id = Text(validate=validate.Length(1, 255))
+    click_id = ClickId()
+    client_token = fields.String(
+        data_key="client-token", validate=validate.Length(1, MAX_TOKEN_LENGTH)
+    )
+    proof = fields.String(validate=validate.Length(1, 200))
 
 
 class DeviceRegisteredSchema(Schema):

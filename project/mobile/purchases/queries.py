@@ -64,13 +64,13 @@ class Entitlement(NamedTuple):
     expire_date: datetime | None
 
 
-def entitlement(client_token: str) -> Entitlement | None:
+async def entitlement(client_token: str) -> Entitlement | None:
     """Return the best purchase of the token's device.
 
     An active one before a pending one before a canceled one, among equals the one that lasts
     longest. State is None for a device without purchases; the row is None for an unknown token.
     """
-    row = _ENTITLEMENT.one({"token_hash": token_hash(client_token)})
+    row = await _ENTITLEMENT.read({"token_hash": token_hash(client_token)})
     return Entitlement(*row) if row is not None else None
 
 

@@ -11,13 +11,13 @@ from project.core import clock
 from project.core.api import Blueprint, described_by
 from project.core.auth import Scope, operator
 from project.core.errors import PaymentRequired
-from project.core.express import Call
+from project.core.fast_path import Call, finish
 from project.core.idempotency import idempotent
 from project.core.input import parse_object, read_body, require_known_fields
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
 from project.mobile.devices.auth import FIELDS, HEADER, device, given_token, known_device
-from project.mobile.devices.service import authenticate_device, unknown_token
+from project.mobile.devices.service import authenticate_device, put_in_force, unknown_token
 from project.mobile.models import Purchase, PurchaseState
 from project.mobile.purchases import queries, service, verification
 from project.mobile.purchases.schemas import (
@@ -56,6 +56,9 @@ def buy(body: dict[str, Any]) -> Any:
     answer = verification.ask_store_now(claimed) if claimed else None
     with transaction():
         purchase = service.existing_purchase(purchase_id)
+    if purchase.app_id != buyer.app_id:
+        # Another app handed it in while the store was asked, and has it.
+        raise service.belongs_to_another_app()
     if isinstance(answer, (Refused, Verified)) and purchase.state == PurchaseState.CANCELED:
         raise PaymentRequired(
             f"The receipt is not good: {purchase.reason}.", {"receipt": ["Refused by the store."]}
@@ -74,24 +77,27 @@ def buy(body: dict[str, Any]) -> Any:
 @own_transactions
 def check() -> dict[str, Any]:
     """Tell whether the device's subscription is active, and until when."""
-    return _entitlement(read_body(request), g.client_token)
+    return finish(_entitlement(read_body(request), g.client_token))
 
 
-def check_at_once(call: Call) -> dict[str, Any]:
+async def check_at_once(call: Call) -> dict[str, Any]:
     """Do the same for a call that is plainly in order."""
     body = parse_object(call.body)
-    return _entitlement(body, given_token(body, call.header(HEADER)))
+    return await _entitlement(body, given_token(body, call.header(HEADER)))
 
 
-def _entitlement(body: Mapping[str, Any], client_token: str) -> dict[str, Any]:
+async def _entitlement(body: Mapping[str, Any], client_token: str) -> dict[str, Any]:
     # The busiest route by far: it reads and writes by hand what schemas do elsewhere.
     require_known_fields(body, FIELDS)
-    found = queries.entitlement(client_token)
+    found = await queries.entitlement(client_token)
+    if found is None:
+        put_in_force(client_token)
+        found = queries.entitlement(client_token)
     if found is None:
         raise unknown_token()
     if found.state is None:
         return {"status": "success", "active": False, "state": None, "expire-date": None}
-    state = queries.effective_state(found.state, found.expire_date, clock.now())
+    state = queries.effective_state(found.state, found.expire_date, await clock.current())
     expire_date = found.expire_date and found.expire_date.astimezone(UTC).isoformat()
     return {
         "status": "success",

@@ -3,7 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from project.core.input import Id, InputSchema, Moment, PageSchema, Text
-from project.mobile.models import PurchaseState
+from project.mobile.models import MAX_TOKEN_LENGTH, PurchaseState
 
 STATE = validate.OneOf([str(state) for state in PurchaseState])
 MAX_RECEIPT_LENGTH = 100_000
@@ -14,7 +14,9 @@ class DeviceCredentialSchema(InputSchema):
 
     aliases = {"client_token": "client-token"}
 
-    client_token = fields.String(data_key="client-token", validate=validate.Length(1, 200))
+    client_token = fields.String(
+        data_key="client-token", validate=validate.Length(1, MAX_TOKEN_LENGTH)
+    )
 
 
 class PurchaseCreateSchema(DeviceCredentialSchema):

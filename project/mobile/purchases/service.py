@@ -62,7 +62,8 @@ def submit_receipt(device: Row[int, int, str], receipt: str) -> tuple[int, Claim
 
     There is no claim if the store need not be asked now: the purchase is active, or waits for its
     turn, or somebody else is asking. A receipt that came from another device of the app moves to
-    this one; a refused receipt belongs to nobody. Raises Conflict for one of another app.
+    this one, which is told of both. Until a store has said yes, it belongs to whoever handed it in
+    last. Raises Conflict for one of another app.
     """
     now = clock.now()
     key = receipt_hash(receipt)
@@ -97,19 +98,45 @@ def receipt_hash(receipt: str) -> bytes:
 
 
 def _give_to(purchase: Purchase, device: Row[int, int, str], now: datetime) -> None:
-    refused = purchase.state == PurchaseState.CANCELED
-    never_good = refused and purchase.started_at is None
-    if purchase.app_id != device.app_id and not never_good:
-        raise Conflict(
-            "This receipt belongs to another app.", {"receipt": ["Belongs to another app."]}
-        )
-    if never_good:
+    is_active = purchase.state == PurchaseState.ACTIVE
+    was_never_good = purchase.started_at is None and not is_active
+    if purchase.app_id != device.app_id and not was_never_good:
+        raise belongs_to_another_app()
+    if was_never_good:
         purchase.app_id = device.app_id
-        purchase.os = device.os
+        if purchase.os != device.os:
+            # What the other store is saying at this moment is no answer any more.
+            purchase.os, purchase.due_at = device.os, now
+            purchase.claim_id = purchase.claimed_until = None
+    if is_active and purchase.device_id != device.id:
+        _tell_of_move(purchase, device.id, now)
     purchase.device_id = device.id
-    if refused:
+    if purchase.state == PurchaseState.CANCELED:
         purchase.state = str(PurchaseState.PENDING)
         purchase.due_at = now
+
+
+def belongs_to_another_app() -> Conflict:
+    """Return the answer to a receipt that a device of another app has paid for."""
+    return Conflict(
+        "This receipt belongs to another app.", {"receipt": ["Belongs to another app."]}
+    )
+
+
+def _tell_of_move(purchase: Purchase, device_id: int, now: datetime) -> None:
+    """Tell that the subscription ended on one device and began on another of the same app."""
+    endpoint_id = apps.endpoint_ids([purchase.app_id])[purchase.app_id]
+    moves = (
+        (PurchaseEvent.CANCELED, purchase.device_id, {"transferred_to": device_id}),
+        (PurchaseEvent.STARTED, device_id, {"transferred_from": purchase.device_id}),
+    )
+    callbacks.emit(
+        [
+            _event(purchase, event, now, endpoint_id, deviceID=device, **more)
+            for event, device, more in moves
+        ]
+    )
+    _count(Counter((purchase.app_id, purchase.os, event) for event, _, _ in moves), now.date())
 
 
 def _claim_to_ask(purchase: Purchase, now: datetime) -> Claim | None:
@@ -262,12 +289,19 @@ def _update_purchases(
     return db.session.execute(statement).all()
 
 
-def _event(row: Row[Any], event: PurchaseEvent, now: datetime, endpoint_id: int | None) -> NewEvent:
+def _event(
+    row: Row[Any] | Purchase,
+    event: PurchaseEvent,
+    now: datetime,
+    endpoint_id: int | None,
+    **more: int,
+) -> NewEvent:
     data = {
         "appID": row.app_id,
         "deviceID": row.device_id,
         "purchaseID": row.id,
         "expire-date": row.expire_date.isoformat() if row.expire_date else None,
+        **more,
     }
     return NewEvent(str(event), SUBJECT_TYPE, row.id, data, now, endpoint_id)
 

@@ -15,7 +15,6 @@ MAX_TEXT = 200
 OK = (200, 201, 202)
 # Answers that say that nothing was done. Other errors may come after the work.
 BUSY = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 503})
-NEVER_CONNECTED = ("cannot connect", "the host name does not resolve")
 
 
 class HttpGateway(Gateway):
@@ -72,7 +71,7 @@ def trouble_in(answer: Answer, busy: frozenset[int]) -> NotTaken | Unknown | Non
     if answer.status is None:
         reason = answer.error or "no answer"
         # Without a connection nothing can have been done.
-        return (NotTaken if reason.startswith(NEVER_CONNECTED) else Unknown)(reason, body)
+        return (Unknown if answer.connected else NotTaken)(reason, body)
     if answer.status in OK:
         return None
     reason = f"answered {answer.status}"

@@ -162,6 +162,7 @@ class SelfReceipts:
                 SELF_RECEIPT % str(message.id).encode(),
                 {"Content-Type": "application/json"},
                 deadline_seconds=self.deadline_seconds,
+                needs_body=False,
             )
         )
 
