@@ -47,6 +47,7 @@ EXAMPLES_OF: dict[str, dict[str, Any]] = {
         "package_id": 1,
         "return_url": "https://shop.example.com/thanks",
     },
+    "Checkout": {"package_id": 1, "return_url": "https://shop.example.com/thanks"},
     "CaseResolve": {"note": "Paid back by hand."},
 }
 """Whole bodies, by the name of their schema; other bodies are put together field by field."""

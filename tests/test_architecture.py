@@ -392,6 +392,7 @@ def check_constraints() -> list[tuple[str, str, str]]:
 
 STORED_IN: dict[str, list[str]] = {
     "project.billing.states.AtRetryEnd": ["packages.at_retry_end"],
+    "project.billing.states.Audience": ["packages.audience"],
     "project.billing.states.CaseKind": ["reconciliation_cases.kind"],
     "project.billing.states.PaymentState": ["payments.state"],
     "project.billing.states.SubscriptionState": ["subscriptions.state"],

@@ -32,6 +32,7 @@ from project.billing.states import (
     ChargeTime,
     PaymentState,
     SubscriptionState,
+    Trigger,
 )
 from project.billing.subscriptions.queries import Standing, has_ended
 from project.core import clock
@@ -321,6 +322,24 @@ def last_refused_at(subscription_id: int) -> datetime | None:
         )
         .order_by(Payment.settled_at.desc())
         .limit(1)
+    ).one_or_none()
+
+
+def open_purchase(customer_id: int, package_id: int, begun_after: datetime) -> Payment | None:
+    """Return the customer's newest payment that waits for their confirmation."""
+    return db.session.scalars(
+        select(Payment)
+        .where(
+            Payment.customer_id == customer_id,
+            Payment.package_id == package_id,
+            Payment.trigger == str(Trigger.PURCHASE),
+            Payment.state == str(PaymentState.PENDING),
+            Payment.return_url.is_not(None),
+            Payment.created_at > begun_after,
+        )
+        .order_by(Payment.created_at.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
     ).one_or_none()
 
 

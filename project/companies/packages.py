@@ -14,7 +14,7 @@ from project.companies.models import status_of
 from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
 from project.core import clock
-from project.core.errors import ChargeRefused
+from project.core.errors import ChargeRefused, PaymentRequired
 from project.core.transaction import transaction
 
 
@@ -50,11 +50,39 @@ def pay(company_id: int, *, by_operator: bool) -> tuple[dict[str, Any], int]:
         attempt = payments.begin_retry(customers.existing_customer(company.customer_id), trigger)
     payment = payments.draw_now(attempt)
     if payment.state == PaymentState.CANCELED:
-        raise ChargeRefused(
-            f"The provider refused: {payment.reason}.", {"payment": [payment.reason]}
-        )
+        raise ChargeRefused(payments.refusal_in_words(payment), {"payment": [payment.reason]})
     status = 200 if payment.state == PaymentState.SUCCEEDED else 202
     return {"status": "success", "data": payment}, status
+
+
+def checkout(company_id: int, package_id: int | None, return_url: str) -> dict[str, Any]:
+    """Begin a payment that the company confirms at the provider, where its card is saved.
+
+    Raises NotFound and BadRequest for the package, and PaymentRequired where the provider does
+    not take it.
+    """
+    payment, is_new = _begun_checkout(company_id, package_id, return_url)
+    if payment.state == PaymentState.CANCELED and not is_new:
+        # What was open here had ended at the provider.
+        payment, _ = _begun_checkout(company_id, package_id, return_url)
+    if payment.state == PaymentState.CANCELED:
+        raise PaymentRequired(
+            f"The provider did not take the payment {payment.id}: {payment.reason}.",
+            {"payment_id": [str(payment.id)]},
+        )
+    return {
+        "status": "success",
+        "payment_id": payment.id,
+        "state": payment.state,
+        "confirmation_url": payment.confirmation_url,
+    }
+
+
+def _begun_checkout(company_id: int, package_id: int | None, return_url: str) -> tuple[Any, bool]:
+    with transaction():
+        customer = customers.existing_customer(existing_company(company_id).customer_id)
+        attempt = payments.begin_checkout(customer, package_id, return_url)
+    return payments.draw_now(attempt), attempt.is_first
 
 
 async def check(token: str) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from marshmallow import Schema, fields
 from werkzeug.exceptions import HTTPException
 
 from project.billing import queries as billing
-from project.billing.payments.schemas import PaymentSchema
+from project.billing.payments.schemas import PaymentSchema, PurchaseBegunSchema
 from project.companies import packages, service
 from project.companies.auth import company, company_or_operator
 from project.companies.passwords import account_key
 from project.companies.schemas import (
+    CheckoutSchema,
     CompanyChangedSchema,
     CompanyChangeSchema,
     CompanyCheckSchema,
@@ -33,6 +34,7 @@ from project.core.fast_path import Call, finish
 from project.core.http_client import check_endpoint
 from project.core.idempotency import idempotent, idempotent_by
 from project.core.input import PageSchema, read_body
+from project.core.network_guard import check_url
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
 from project.extensions import limiter
@@ -202,6 +204,26 @@ def pay(body: dict[str, Any]) -> Any:
     with transaction():
         company_id = _meant(body)
     return packages.pay(company_id, by_operator=g.caller.company is None)
+
+
+@blueprint.post("/packages/checkout")
+@company_or_operator(Scope.WRITE)
+@idempotent
+@blueprint.arguments(CheckoutSchema)
+@blueprint.response(201, PurchaseBegunSchema)
+@blueprint.alt_response(402, description="The provider did not take it.")
+@blueprint.alt_response(404, description="There is no such package, or none to pay for.")
+@own_transactions
+def check_out(body: dict[str, Any]) -> dict[str, Any]:
+    """Begin a payment that the company confirms at the provider, where its card is saved.
+
+    What is owed is paid by it, else the next period. The same again is the same payment while it
+    is open.
+    """
+    check_url(body["return_url"], field="return_url")
+    with transaction():
+        company_id = _meant(body)
+    return packages.checkout(company_id, body.get("package_id"), body["return_url"])
 
 
 def _meant(body: dict[str, Any]) -> int:

@@ -138,6 +138,14 @@ class PackageAssignSchema(InputSchema):
     package_id = Id(required=True)
 
 
+class CheckoutSchema(InputSchema):
+    """What is to be paid for, the company's own package if left out, and where to come back to."""
+
+    company_id = Id()
+    package_id = Id()
+    return_url = Text(required=True, validate=URL)
+
+
 class CompanyOnlySchema(InputSchema):
     """The company meant; its own if left out."""
 

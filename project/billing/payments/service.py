@@ -12,7 +12,11 @@ from project.billing import installation, queries
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.packages.service import existing_package, package_for_sale
 from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw, name_payments
-from project.billing.payments.settlement import FIRST_INQUIRY_SECONDS, settle
+from project.billing.payments.settlement import (
+    FIRST_INQUIRY_SECONDS,
+    NO_PAYMENT_METHOD,
+    settle,
+)
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
@@ -23,6 +27,8 @@ from project.core.queues import wake
 from project.core.transaction import transaction
 from project.extensions import db
 
+CHECKOUT_LASTS = timedelta(minutes=50)
+"""A card payment that nobody confirms is canceled by the provider after about an hour."""
 NO_CLAIM = UUID(int=0)
 
 
@@ -33,6 +39,27 @@ def begin_purchase(customer: Customer, package_id: int, return_url: str) -> Atte
     """
     package = package_for_sale(package_id)
     return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
+
+
+def begin_checkout(customer: Customer, package_id: int | None, return_url: str) -> Attempt:
+    """Write down a payment for the customer's own package, or another, that they will confirm.
+
+    One that was begun a short while ago and is still open is returned instead, so that two clicks
+    are one payment. Raises NotFound without a package, and BadRequest for one that is not sold.
+    """
+    mine = select(Customer.id).where(Customer.id == customer.id).with_for_update(key_share=True)
+    db.session.execute(mine)
+    last = queries.current_subscription(customer.id)
+    own_id = None if last is None else last.next_package_id or last.package_id
+    if package_id is None and own_id is None:
+        raise NotFound("There is no package to pay for. Say which one, with package_id.")
+    is_own = package_id in (None, own_id)
+    package = existing_package(own_id or 0) if is_own else package_for_sale(package_id or 0)
+    begun = queries.open_purchase(customer.id, package.id, clock.now() - CHECKOUT_LASTS)
+    if begun is None or begun.return_url != return_url:
+        return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
+    ours = installation.installation_key()
+    return Attempt(begun, customer.written, ours, NO_CLAIM, is_first=False)
 
 
 def begin_retry(customer: Customer, trigger: Trigger) -> Attempt:
@@ -134,6 +161,16 @@ def draw_now(attempt: Attempt) -> Payment:
     with transaction():
         settle([(attempt.payment.id, word)])
         return existing_payment(attempt.payment.id)
+
+
+def refusal_in_words(payment: Payment) -> str:
+    """Return why a payment was refused, and what to do where no card is saved."""
+    if payment.reason == NO_PAYMENT_METHOD:
+        return (
+            "There is no saved card to charge. Pay with POST /api/companies/packages/checkout; "
+            "that saves one."
+        )
+    return f"The provider refused: {payment.reason}."
 
 
 def existing_payment(payment_id: Any) -> Payment:

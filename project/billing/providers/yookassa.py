@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID, uuid5
 
 from yookassa.domain.models.currency import Currency
 from yookassa.domain.request import PaymentRequest
@@ -39,7 +40,9 @@ MAX_EVIDENCE_LENGTH = 4000
 CURRENCIES = frozenset(name for name in vars(Currency) if name.isupper())
 MAX_AMOUNT = 10**12 - 1
 OK = 200
+FORBIDDEN = 403
 NOT_FOUND = 404
+ONCE = "once"
 BAD_REQUEST = 400
 # Answers that say that nothing was done. 429 and 5xx may come after the work.
 REJECTED = frozenset({400, 401, 403, 404, 405, 410, 415})
@@ -74,9 +77,11 @@ class YooKassa(PaymentProvider):
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Draw money, or begin a payment that the customer confirms."""
-        body = json.dumps(_body(charge)).encode()
-        headers = {"Idempotence-Key": str(charge.payment_id), "Content-Type": "application/json"}
-        answer = await self._send("POST", "/payments", body, headers)
+        order, key = _body(charge), charge.payment_id
+        answer = await self._order(order, key)
+        if answer.status == FORBIDDEN and charge.payment_method_id is None:
+            # A shop may have no recurring payments: then nothing is saved, but this one is paid.
+            answer = await self._order({**order, "save_payment_method": False}, uuid5(key, ONCE))
         if answer.status in REJECTED:
             return Rejected(_described(answer), is_key_used=_is_key_used(answer))
         return _payment_in(answer)
@@ -114,6 +119,10 @@ class YooKassa(PaymentProvider):
         if not isinstance(items, list):
             return Unknown("the list of payments has no items")
         return _page(items, listed.get("next_cursor"))
+
+    async def _order(self, order: Mapping[str, Any], key: UUID) -> Answer:
+        headers = {"Idempotence-Key": str(key), "Content-Type": "application/json"}
+        return await self._send("POST", "/payments", json.dumps(order).encode(), headers)
 
     async def _send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
