@@ -4,6 +4,8 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import text
 
+from project.extensions import wait_as_long_as_it_takes
+
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "15min"
 
@@ -12,6 +14,7 @@ def run_migrations() -> None:
     """Run the migrations on the application's database."""
     database = current_app.extensions["migrate"].db
     with database.engine.connect() as connection:
+        wait_as_long_as_it_takes(connection)
         connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
         connection.commit()

@@ -30,7 +30,7 @@ from project.core.moving_in import MovingReport
 from project.core.queues import QueueName, queue_names
 from project.core.sql_dump import read_dump
 from project.core.transaction import transaction
-from project.extensions import db, redis_client
+from project.extensions import db, redis_client, wait_as_long_as_it_takes
 from project.mobile import legacy as legacy_mobile
 from project.mobile.purchases import queries as purchase_queries
 from project.mobile.purchases.verification import PurchaseVerification
@@ -66,6 +66,7 @@ def upgrade() -> None:
     _wait_for("the database", _database_answers)
     with _own_connection() as connection:
         # Another machine's migration may take longer than any statement of ours should.
+        wait_as_long_as_it_takes(connection)
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": Lock.MIGRATION})
         try:

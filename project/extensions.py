@@ -3,12 +3,13 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from flask import Flask, request
 from flask_limiter import Limiter
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
-from sqlalchemy import Engine, MetaData, event
+from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 
@@ -17,6 +18,8 @@ from project.config import get_settings
 from project.redis_pool import shared_pool
 
 PING_AFTER_SECONDS = 1.0
+PATIENCE_BEYOND_SECONDS = 2.0
+LOOK_SECONDS = 0.1
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -44,26 +47,68 @@ else:
 _redis: dict[str, Redis] = {}
 
 
-def ping_after_idling(engine: Engine) -> None:
-    """Have a pooled connection that lay idle proved before it is used again.
+class PatientConnection(psycopg.Connection[Any]):
+    """A connection that waits for Postgres a little longer than Postgres lets a statement run.
+
+    A server that is stopped, or behind a broken network, ends no statement by itself. Without an
+    end here, every thread would wait for it in turn, and for ever.
+    """
+
+    patience_seconds: float | None = None
+    """How long to wait for an answer; None: as long as it takes."""
+
+    def wait(self, gen: Any, interval: float = LOOK_SECONDS, timeout: float | None = None) -> Any:
+        """Wait for an answer. Raises OperationalError if there is none in time."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience_seconds)
+        except psycopg.errors._WaitTimeout as error:
+            self.give_up()
+            raise psycopg.OperationalError("Postgres gave no answer in time") from error
+
+    def give_up(self) -> None:
+        """Cut the connection: whatever may still come on it is for nobody."""
+        self.pgconn.finish()
+
+
+def guard(engine: Engine) -> None:
+    """Have the engine's connections never wait for ever, and prove themselves after lying idle.
 
     SQLAlchemy's own `pool_pre_ping` asks at every checkout, a round trip of its own each time; a
     connection that was in use a moment ago needs none.
     """
+    settings = get_settings()
+    patience = settings.statement_timeout_seconds + PATIENCE_BEYOND_SECONDS
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+        connection = PatientConnection.connect(*arguments, **parameters)
+        connection.patience_seconds = patience
+        return connection
 
     @event.listens_for(engine, "checkin")
-    def note_time(_connection: Any, record: Any) -> None:
+    def note_time(connection: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
+        if connection is not None:
+            connection.patience_seconds = patience
 
     @event.listens_for(engine, "checkout")
     def prove(connection: Any, record: Any, _proxy: Any) -> None:
         idle_since = record.info.get("idle_since")
         if idle_since is None or time.monotonic() - idle_since < PING_AFTER_SECONDS:
             return
+        connection.patience_seconds = settings.database_connect_timeout_seconds
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
             raise DisconnectionError from error
+        finally:
+            connection.patience_seconds = patience
+
+
+def wait_as_long_as_it_takes(connection: Connection) -> None:
+    """Let this connection, whose statements may run for long, wait for every answer."""
+    driver: Any = connection.connection.driver_connection
+    driver.patience_seconds = None
 
 
 def redis_client() -> Redis:
@@ -78,7 +123,7 @@ def configure_extensions(app: Flask) -> None:
     """Bind every extension to the application."""
     db.init_app(app)
     with app.app_context():
-        ping_after_idling(db.engine)
+        guard(db.engine)
     migrate.init_app(app, db, directory=str(get_settings().migrations_dir), compare_type=True)
     app.config["RATELIMIT_STORAGE_OPTIONS"] = {"connection_pool": redis_client().connection_pool}
     limiter.init_app(app)

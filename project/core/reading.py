@@ -1,6 +1,7 @@
 """The fastest way to the database: a statement prepared once a connection, in autocommit."""
 
 import asyncio
+import select as polling
 import time
 from collections import deque
 from functools import cached_property
@@ -16,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from project.config import get_settings
 from project.core.loop import running_loop
-from project.extensions import ping_after_idling
+from project.extensions import guard
 
 CONNECTIONS = 3
 """A process has so many. Each thread that comes back from the database wants the interpreter, and
@@ -46,9 +47,28 @@ class _Prepared:
         Raises what the driver raises.
         """
         given = self._transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
-        result = self._checked(self._connection.pgconn.exec_prepared(self._name, given))
+        result = self._checked(self._answer(given))
         self._transformer.set_pgresult(result)
         return self._transformer.load_row(0, tuple) if result.ntuples else None
+
+    def _answer(self, given: Any) -> Any:
+        """Send it and wait: libpq by itself would wait for a server that hangs for ever."""
+        libpq = self._connection.pgconn
+        libpq.send_query_prepared(self._name, given)
+        while libpq.flush():
+            self._await(polling.POLLOUT)
+        self._await(polling.POLLIN)
+        result = libpq.get_result()
+        while libpq.get_result() is not None:
+            pass
+        return result
+
+    def _await(self, readiness: int) -> None:
+        ready = polling.poll()
+        ready.register(self._connection.pgconn.socket, readiness)
+        if not ready.poll(self._connection.patience_seconds * 1000):
+            self._connection.give_up()
+            raise psycopg.OperationalError("Postgres gave no answer in time")
 
     def _checked(self, result: Any) -> Any:
         if result.status in WORKED:
@@ -300,6 +320,6 @@ def _reader() -> Engine:
             pool_reset_on_return=None,
             **settings.engine_options() | {"pool_size": CONNECTIONS, "max_overflow": 0},
         )
-        ping_after_idling(engine)
+        guard(engine)
         _readers[settings.database_url] = engine
     return _readers[settings.database_url]
