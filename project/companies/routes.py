@@ -30,10 +30,11 @@ from project.config import get_settings
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, Scope, bearer_token, operator, public, requires, token_of
 from project.core.errors import BadRequest, NotFound
-from project.core.fast_path import Call, finish
+from project.core.fast_path import Call
 from project.core.http_client import check_endpoint
 from project.core.idempotency import idempotent, idempotent_by
 from project.core.input import PageSchema, read_body
+from project.core.loop import finish
 from project.core.network_guard import check_url
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction

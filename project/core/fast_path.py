@@ -7,18 +7,16 @@ the long way to the same function; and a call that fails goes on to Flask with i
 errors are reported in one way.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Flask, request
 
 FAILURE = "perennial.failure"
 """Where the WSGI environment holds the error of a call that has failed on the short way."""
 JSON = "application/json"
-
-Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -69,14 +67,3 @@ def routes(app: Any) -> Routes:
 def flask_call() -> Call:
     """Return the call of Flask's present request."""
     return Call(request.get_data(cache=False), request.remote_addr or "", request.headers.get)
-
-
-def finish(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a view of the short way in a thread, where whatever it asks is answered at once."""
-    try:
-        work.send(None)
-    except StopIteration as ended:
-        result: Result = ended.value
-        return result
-    work.close()
-    raise RuntimeError("A view of the short way has waited although no event loop runs.")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -108,3 +108,14 @@ async def in_thread(function: Callable[..., Value], *arguments: Any) -> Value:
     if loop is None:
         return function(*arguments)
     return await loop.run_in_executor(None, function, *arguments)
+
+
+def finish(work: Coroutine[Any, Any, Value]) -> Value:
+    """Run a coroutine in a thread, where whatever it asks is answered at once."""
+    try:
+        work.send(None)
+    except StopIteration as ended:
+        result: Value = ended.value
+        return result
+    work.close()
+    raise RuntimeError("A coroutine has waited although no event loop runs.")

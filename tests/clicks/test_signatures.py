@@ -7,7 +7,7 @@ from flask import Flask
 
 from project.clicks.intake import senders, signatures, sources
 from project.clicks.intake.signatures import HEADER, is_signed_by, signature_of
-from project.core.fast_path import finish
+from project.core.loop import finish
 from project.core.secrets import new_token
 from project.core.transaction import transaction
 from tests.api.problems import assert_problem

@@ -8,6 +8,7 @@ from flask import Flask
 
 from ops.stack import API_KEY
 from project.core import fast_path
+from project.core.loop import finish
 from tests.faults.world import make_apps, seed_devices, token
 from tests.front.conftest import Answered, Served, request
 from tests.front.test_cut_bodies import click, signed_click
@@ -126,5 +127,5 @@ def test_the_long_way_runs_the_same_function_and_waits_for_what_it_asks() -> Non
         return 7
 
     asked: list[Any] = []
-    assert fast_path.finish(view(asked)) == 7
+    assert finish(view(asked)) == 7
     assert asked == ["asked"]

@@ -30,7 +30,8 @@ from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, requires
 from project.core.body_limits import takes_body_of
 from project.core.errors import ServiceUnavailable
-from project.core.fast_path import Call, finish, flask_call
+from project.core.fast_path import Call, flask_call
+from project.core.loop import finish
 from project.core.transaction import own_transactions
 
 ACCEPTED = HTTPStatus.ACCEPTED

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from project.callbacks import service as callbacks
 from project.core import clock
 from project.core.errors import NotFound, Unauthorized
+from project.core.loop import finish
 from project.core.reading import PreparedQuery
 from project.core.secrets import new_token, token_hash
 from project.extensions import db
@@ -122,7 +123,7 @@ def authenticate_device(token: str) -> Row[int, int, str]:
     )
     found = db.session.execute(wanted).one_or_none()
     if found is None:
-        put_in_force(token)
+        finish(put_in_force(token))
         found = db.session.execute(wanted).one_or_none()
     if found is None:
         raise unknown_token()
@@ -162,7 +163,7 @@ _IS_NEW = PreparedQuery(
 )
 
 
-def put_in_force(token: str) -> None:
+async def put_in_force(token: str) -> None:
     """Put a token in force that was given and is used for the first time.
 
     The tokens that were in force or given before it end. To be asked of a token that is not known;
@@ -170,8 +171,8 @@ def put_in_force(token: str) -> None:
     Committed when this returns: what the token is used for may fail, it has been used all the same.
     """
     given = {"token_hash": token_hash(token)}
-    if _IS_NEW.one(given) is not None:
-        _PUT_IN_FORCE.one(given)
+    if await _IS_NEW.read(given) is not None:
+        await _PUT_IN_FORCE.read(given)
 
 
 def unknown_token() -> Unauthorized:

@@ -11,9 +11,10 @@ from project.core import clock
 from project.core.api import Blueprint, described_by
 from project.core.auth import Scope, operator
 from project.core.errors import PaymentRequired
-from project.core.fast_path import Call, finish
+from project.core.fast_path import Call
 from project.core.idempotency import idempotent
 from project.core.input import parse_object, read_body, require_known_fields
+from project.core.loop import finish
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
 from project.mobile.devices.auth import FIELDS, HEADER, device, given_token, known_device
@@ -91,8 +92,8 @@ async def _entitlement(body: Mapping[str, Any], client_token: str) -> dict[str, 
     require_known_fields(body, FIELDS)
     found = await queries.entitlement(client_token)
     if found is None:
-        put_in_force(client_token)
-        found = queries.entitlement(client_token)
+        await put_in_force(client_token)
+        found = await queries.entitlement(client_token)
     if found is None:
         raise unknown_token()
     if found.state is None:
