@@ -33,7 +33,7 @@ class BillingStory(Story):
     def _shop(self, name: str) -> dict[str, Any]:
         email = f"{name}-{self.run_id}@shop.example"
         body = {
-            "site_url": f"https://{name}.example",
+            "site_url": f"https://{name}-{self.run_id}.example",
             "name": "Ann",
             "lastname": "Lee",
             "company_name": name,

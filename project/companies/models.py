@@ -54,6 +54,16 @@ class Company(Model):
         return status_of(self.state)
 
 
+class GivenSite(Model):
+    """A site for which a first period was given, and to which company."""
+
+    __tablename__ = "given_sites"
+
+    site: Mapped[str] = mapped_column(Text, primary_key=True)
+    company_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Company.id))
+    given_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
 class CompanyToken(Model):
     """A login; only the token's SHA-256 is kept."""
 

@@ -13,6 +13,7 @@ from project.billing.subscriptions.queries import standings
 from project.companies.models import status_of
 from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
+from project.companies.sites import take_first_period
 from project.core import clock
 from project.core.errors import ChargeRefused, PaymentRequired
 from project.core.transaction import transaction
@@ -21,13 +22,16 @@ from project.core.transaction import transaction
 def assign(company_id: int, package_id: int, *, by_operator: bool) -> dict[str, Any]:
     """Give the company a package.
 
-    The first period is given once: a company whose package has expired pays for the next one
-    first. An operator may give it all the same. Raises NotFound and BadRequest
+    The first period is given once to each site: a company whose package has expired pays for the
+    next one first. An operator may give it all the same. Raises NotFound and BadRequest
     for the package, Conflict for the one that is running and for what is to be paid first.
     """
-    customer = customers.existing_customer(existing_company(company_id).customer_id)
+    company = existing_company(company_id)
+    customer = customers.existing_customer(company.customer_id)
     if not by_operator:
         subscriptions.require_paid(customer.id)
+        if queries.current_subscription(customer.id) is None:
+            take_first_period(company)
     assigned = subscriptions.assign(customer, package_id)
     shown = _shown(assigned.subscription)
     if assigned.is_later:
