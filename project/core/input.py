@@ -152,14 +152,17 @@ class Text(fields.String):
         return text
 
 
+def id_as_text(given: Any) -> Any:
+    """Return an id that others gave; its number as text where COMPATIBILITY names form-ids."""
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    return str(given) if is_number and "form-ids" in get_settings().compatibility else given
+
+
 class ForeignId(Text):
-    """An id that others gave: text; its number too where COMPATIBILITY names form-ids."""
+    """An id that others gave: text."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if is_number and "form-ids" in get_settings().compatibility:
-            value = str(value)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return super()._deserialize(id_as_text(value), attr, data, **kwargs)
 
 
 class ClickId(fields.Raw):

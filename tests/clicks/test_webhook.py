@@ -36,6 +36,18 @@ def test_a_click_is_counted_once_however_often_it_comes(sender: Sender) -> None:
     assert [row[3] for row in counted()] == [1]
 
 
+def test_a_click_id_may_be_a_number_where_the_older_senders_are_kept(
+    sender: Sender, change_settings: ChangeSettings
+) -> None:
+    change_settings(compatibility=frozenset({"form-ids"}))
+    single = sender.send(sender.click("x") | {"click_id": 70_021})
+    batch = sender.send_batch([sender.click("x") | {"click_id": 70_022}, sender.click("c-1")])
+    assert (single.status_code, single.get_json()["click_id"]) == (202, "70021")
+    assert batch.get_json()["processed"] == 2
+    drain()
+    assert value("SELECT count(*) FROM clicks WHERE click_id IN ('70021', '70022', 'c-1')") == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

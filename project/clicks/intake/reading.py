@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from project.clicks.models import MAX_SOURCE_LENGTH
 from project.config import get_settings
 from project.core.errors import BadRequest, FieldErrors
-from project.core.input import MAX_BIGINT, MAX_CLICK_ID_LENGTH, has_control_characters
+from project.core.input import MAX_BIGINT, MAX_CLICK_ID_LENGTH, has_control_characters, id_as_text
 
 MAX_CLICKS = 10_000
 MAX_SIGNATURE_LENGTH = 512
@@ -237,8 +237,9 @@ def _read(given: Any, window: Window) -> _Reading:
     fields: dict[str, Any] = {}
     for name, kind in _FIELDS.items():
         if name in given:
+            value = id_as_text(given[name]) if name == "click_id" else given[name]
             try:
-                fields[name] = msgspec.convert(given[name], kind)
+                fields[name] = msgspec.convert(value, kind)
             except (msgspec.ValidationError, OverflowError) as error:
                 errors[name] = [str(error)]
             except UnicodeEncodeError:
