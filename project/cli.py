@@ -22,6 +22,7 @@ from project.callbacks import queries as callback_queries
 from project.callbacks.delivery import CallbackDelivery
 from project.clicks import commands as clicks
 from project.clicks.exports import commands as click_exports
+from project.companies import commands as companies
 from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
@@ -50,6 +51,7 @@ def register(app: Flask) -> None:
         purchase_run,
         callbacks_run,
         *billing.COMMANDS,
+        *companies.COMMANDS,
         *clicks.COMMANDS,
         *click_exports.COMMANDS,
         *weather_imports.COMMANDS,

@@ -76,3 +76,18 @@ class CompanyToken(Model):
     expires_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (Index("ix_company_tokens_company", "company_id"),)
+
+
+class CompanyAddress(Model):
+    """Where a company has logged in from: a hash, because that is enough to know it again."""
+
+    __tablename__ = "company_addresses"
+
+    company_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey(Company.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+    address_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    used_at: Mapped[datetime] = mapped_column(Timestamp)

@@ -7,6 +7,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from marshmallow import ValidationError
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+from project.companies.emails import normalised_email
+
 MIN_LENGTH = 10
 MAX_LENGTH = 200
 # RFC 9106, the second recommended option: 64 MiB, for servers that hash many at once.
@@ -41,7 +43,7 @@ def is_common(password: str) -> bool:
 
 def account_key(email: str) -> str:
     """Return what an account's logins are counted under: any text, also one that is no email."""
-    plain = email.strip().lower().encode("utf-8", "surrogatepass")
+    plain = normalised_email(email).encode("utf-8", "surrogatepass")
     return hashlib.sha256(plain).hexdigest()
 
 

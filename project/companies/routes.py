@@ -6,6 +6,7 @@ from flask import g, request
 from marshmallow import Schema, fields
 from werkzeug.exceptions import HTTPException
 
+from project.addresses import UNKNOWN, counted_as
 from project.billing import queries as billing
 from project.billing.payments.schemas import PaymentSchema, PurchaseBegunSchema
 from project.companies import packages, service
@@ -33,7 +34,7 @@ from project.core.errors import BadRequest, NotFound
 from project.core.fast_path import Call
 from project.core.http_client import check_endpoint
 from project.core.idempotency import idempotent, idempotent_by
-from project.core.input import PageSchema, read_body
+from project.core.input import PageSchema, read_body, storable
 from project.core.loop import finish
 from project.core.network_guard import check_url
 from project.core.pages import data_schema, list_schema, page_of
@@ -49,16 +50,39 @@ class DoneSchema(Schema):
     status = fields.String(required=True)
 
 
-def _account() -> str:
-    """Return what a login's account is counted under.
-
-    An error here would be taken for a Redis that is away, and the limits for counted in memory.
-    """
+def _given_email() -> str:
+    # An error here would be taken for a Redis that is away, and the limits for counted in memory.
     try:
-        email = str(read_body(request).get("email", ""))
+        return str(read_body(request).get("email", ""))
     except HTTPException:
-        email = ""
-    return "account:" + account_key(email)
+        return ""
+
+
+def _account() -> str:
+    """Return what a login's account is counted under."""
+    return "account:" + account_key(_given_email())
+
+
+def _address() -> str:
+    return counted_as(request.remote_addr or UNKNOWN)
+
+
+def _is_known_here() -> bool:
+    """Tell whether the account has logged in from this address: others' guesses lock it not out."""
+    email = storable(_given_email())
+    with transaction(read_only=True):
+        return service.is_known_at(email, _address())
+
+
+def _own_account() -> str:
+    return f"company:{g.company.id}"
+
+
+def _proves_nothing() -> bool:
+    try:
+        return "current_password" not in read_body(request)
+    except HTTPException:
+        return True
 
 
 @blueprint.post("/register")
@@ -75,7 +99,7 @@ def register_company(body: dict[str, Any]) -> dict[str, Any]:
         check_endpoint(body["callback_url"], field="callback_url")
     password = body.pop("password")
     with transaction():
-        made, token, secret = service.register_company(body, password)
+        made, token, secret = service.register_company(body, password, address=_address())
     answer = {"status": "success", "token": token, "company_id": made.id}
     return answer | ({"callback_secret": secret} if secret else {})
 
@@ -83,13 +107,15 @@ def register_company(body: dict[str, Any]) -> dict[str, Any]:
 @blueprint.post("/login")
 @public
 @limiter.limit(lambda: get_settings().login_rate_limit)
-@limiter.limit(lambda: get_settings().login_rate_limit, key_func=_account)
+@limiter.limit(
+    lambda: get_settings().login_rate_limit, key_func=_account, exempt_when=_is_known_here
+)
 @blueprint.arguments(LoginSchema)
 @blueprint.response(200, LoggedInSchema)
 @blueprint.alt_response(401, description="The email or the password is wrong.")
 def log_in(body: dict[str, Any]) -> dict[str, Any]:
     """Log in; the first login makes the company active."""
-    found, token = service.log_in(body["email"], body["password"])
+    found, token = service.log_in(body["email"], body["password"], address=_address())
     return {"status": "success", "token": token, "company_id": found.id}
 
 
@@ -123,17 +149,28 @@ def show_own_company() -> dict[str, Any]:
 
 @blueprint.patch("/me")
 @company
+@limiter.limit(
+    lambda: get_settings().login_rate_limit, key_func=_own_account, exempt_when=_proves_nothing
+)
 @blueprint.arguments(CompanyChangeSchema)
 @blueprint.response(200, CompanyChangedSchema)
+@blueprint.alt_response(403, description="The present password is wrong.")
 @blueprint.alt_response(409, description="The email is registered already.")
 @own_transactions
 def change_own_company(body: dict[str, Any]) -> dict[str, Any]:
-    """Change the company; a new password ends every login."""
+    """Change the company; a new password ends every login, a new email every other one."""
     if "callback_url" in body:
         check_endpoint(body["callback_url"], field="callback_url")
     password = body.pop("password", None)
+    current_password = body.pop("current_password", None)
     with transaction():
-        changed, secret = service.change_company(g.company.id, body, password)
+        changed, secret = service.change_company(
+            g.company,
+            body,
+            password,
+            current_password=current_password,
+            token=bearer_token(),
+        )
     shown: dict[str, Any] = {"status": "success", "data": changed}
     return shown | ({"callback_secret": secret} if secret else {})
 

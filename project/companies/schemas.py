@@ -7,6 +7,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from project.billing.packages.schemas import PackageSchema
 from project.billing.payments.schemas import SUBSCRIPTION_STATE
+from project.companies.emails import normalised_email, require_one_script
 from project.companies.models import CompanyState
 from project.companies.passwords import MAX_LENGTH, MIN_LENGTH, check_password
 from project.core.input import ClickId, Id, InputSchema, Moment, PageSchema, Text
@@ -19,14 +20,14 @@ MAX_EMAIL_LENGTH = 254
 
 
 class Email(Text):
-    """An email address, in small letters: the same one is the same account."""
+    """An email address; what looks the same is the same account."""
 
     def __init__(self, **kwargs: Any) -> None:
-        checks = [validate.Email(), validate.Length(max=MAX_EMAIL_LENGTH)]
+        checks = [validate.Email(), validate.Length(max=MAX_EMAIL_LENGTH), require_one_script]
         super().__init__(validate=checks, **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        return super()._deserialize(value, attr, data, **kwargs).strip().lower()
+        return normalised_email(super()._deserialize(value, attr, data, **kwargs))
 
 
 class Password(Text):
@@ -55,7 +56,7 @@ class CompanyRegisterSchema(InputSchema):
 
 
 class CompanyChangeSchema(InputSchema):
-    """What is to change of a company."""
+    """What is to change of a company; another email or password takes the present password."""
 
     document = {"minProperties": 1}
 
@@ -65,11 +66,12 @@ class CompanyChangeSchema(InputSchema):
     company_name = Text(validate=NAME)
     email = Email()
     password = Password()
+    current_password = Text(load_only=True, validate=validate.Length(1, MAX_LENGTH))
     callback_url = Text(validate=URL)
 
     @validates_schema
     def _something_changes(self, data: dict[str, object], **_: object) -> None:
-        if not data:
+        if not data.keys() - {"current_password"}:
             raise ValidationError("Give at least one field to change.", "name")
         _require_own_password(data)
 

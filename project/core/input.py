@@ -114,6 +114,11 @@ def has_control_characters(text: str) -> bool:
     return _CONTROL_CHARACTERS.search(text) is not None
 
 
+def storable(text: str) -> str:
+    """Return the text without halves of surrogate pairs and NUL, which no database takes."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
 class InputSchema(Schema):
     """A body or query of known fields. `aliases` maps other spellings to a field's own name."""
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from simulator.client import SimulatorClient
@@ -20,8 +21,9 @@ def test_a_company_changes_what_it_says_of_itself(shop: Shop) -> None:
         "company_name": "King Looms",
         "email": "Augusta@Looms.example.com",
     }
+    proven = changes | {"current_password": PASSWORD}
 
-    answer = shop.call("PATCH", "/me", json=changes)
+    answer = shop.call("PATCH", "/me", json=proven)
 
     assert answer.status_code == 200
     company = answer.get_json()["data"]
@@ -61,7 +63,7 @@ def test_a_change_that_cannot_be_made_is_refused_whole(
 def test_an_email_of_another_company_is_taken(shop: Shop, new_shop: NewShop) -> None:
     other = new_shop()
 
-    body = {"email": other.email.upper(), "name": "Augusta"}
+    body = {"email": other.email.upper(), "name": "Augusta", "current_password": PASSWORD}
     assert_problem(shop.call("PATCH", "/me", json=body), 409, "email")
     assert shop.get("/me")["data"]["name"] == "Ada"
     assert shop.call("PATCH", "/me", json={"email": shop.email}).status_code == 200
@@ -72,7 +74,8 @@ def test_a_new_password_ends_every_login(client: FlaskClient, shop: Shop) -> Non
     shop.log_in()
 
     new = "another loom, quieter still"
-    assert shop.call("PATCH", "/me", json={"password": new}).status_code == 200
+    body = {"password": new, "current_password": PASSWORD}
+    assert shop.call("PATCH", "/me", json=body).status_code == 200
 
     for token in (before, shop.token):
         shop.token = token
@@ -80,6 +83,89 @@ def test_a_new_password_ends_every_login(client: FlaskClient, shop: Shop) -> Non
     old = {"email": shop.email, "password": PASSWORD}
     assert_problem(client.post("/api/companies/login", json=old), 401)
     shop.log_in(new)
+
+
+@pytest.mark.parametrize(
+    "change", [{"password": "another loom, quieter still"}, {"email": "thief@example.com"}]
+)
+def test_a_stolen_token_is_not_the_account(
+    client: FlaskClient, shop: Shop, change: dict[str, str]
+) -> None:
+    before = shop.get("/me")
+
+    assert_problem(shop.call("PATCH", "/me", json=change), 400, "current_password")
+    guessed = change | {"current_password": "a loud loom in autumn"}
+    assert_problem(shop.call("PATCH", "/me", json=guessed), 403, "current_password")
+
+    assert shop.get("/me") == before
+    body = {"email": shop.email, "password": PASSWORD}
+    assert client.post("/api/companies/login", json=body).status_code == 200
+
+
+def test_guesses_at_the_present_password_are_limited(
+    shop: Shop, change_settings: ChangeSettings
+) -> None:
+    change_settings(login_rate_limit="3/hour")
+    guess = {"email": "thief@example.com", "current_password": "a loud loom in autumn"}
+
+    statuses = [shop.call("PATCH", "/me", json=guess).status_code for _ in range(4)]
+
+    assert statuses == [403, 403, 403, 429]
+    assert shop.call("PATCH", "/me", json={"name": "Augusta"}).status_code == 200
+
+
+def test_a_new_email_ends_every_other_login(shop: Shop) -> None:
+    other = shop.token
+    shop.log_in()
+
+    body = {"email": "ada@looms.example.com", "current_password": PASSWORD}
+    assert shop.call("PATCH", "/me", json=body).status_code == 200
+
+    assert shop.call("GET", "/me").status_code == 200
+    shop.token = other
+    assert_problem(shop.call("GET", "/me"), 401)
+
+
+def test_the_present_password_alone_changes_nothing(shop: Shop) -> None:
+    body = {"current_password": PASSWORD}
+    assert_problem(shop.call("PATCH", "/me", json=body), 400, "name")
+
+
+class TestSetPassword:
+    """An operator gives a company that has lost its password another one."""
+
+    NEW = "another loom, quieter still"
+
+    def run(self, app: Flask, *arguments: str, typed: str | None = None) -> Any:
+        command = ["company", "set-password", *arguments]
+        return app.test_cli_runner().invoke(args=command, input=typed)
+
+    def test_one_that_is_typed_in(self, app: Flask, shop: Shop) -> None:
+        result = self.run(app, shop.email.upper(), typed=f"{self.NEW}\n{self.NEW}\n")
+
+        assert result.exit_code == 0, result.output
+        assert self.NEW not in result.output
+        assert_problem(shop.call("GET", "/me"), 401)
+        shop.log_in(self.NEW)
+
+    def test_one_that_is_made(self, app: Flask, shop: Shop) -> None:
+        result = self.run(app, shop.email, "--generate")
+
+        assert result.exit_code == 0
+        shop.log_in(result.stdout.strip())
+
+    def test_one_that_is_too_weak(self, app: Flask, shop: Shop) -> None:
+        result = self.run(app, shop.email, typed="short\nshort\n")
+
+        assert result.exit_code == 1
+        assert "at least 10 characters" in result.output
+        shop.log_in()
+
+    def test_a_company_that_there_is_not(self, app: Flask) -> None:
+        result = self.run(app, "nobody@example.com", "--generate")
+
+        assert result.exit_code == 1
+        assert "There is no company" in result.output
 
 
 def test_a_callback_url_may_come_later_and_shows_its_secret_once(

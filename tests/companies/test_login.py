@@ -124,6 +124,47 @@ def test_logins_are_limited_per_account_from_wherever_they_come(
     assert client.post(PATH, json=other, environ_base=address).status_code == 401
 
 
+def test_guesses_from_elsewhere_lock_the_guesser_out_and_not_the_owner(
+    client: FlaskClient, new_shop: NewShop, change_settings: ChangeSettings
+) -> None:
+    shop = new_shop()
+    change_settings(login_rate_limit="3/hour")
+
+    def log_in(password: str, address: str) -> int:
+        return client.post(
+            PATH,
+            json={"email": shop.email, "password": password},
+            environ_base={"REMOTE_ADDR": address},
+        ).status_code
+
+    guesses = [log_in(WRONG, f"203.0.113.{number}") for number in range(1, 7)]
+    assert guesses == [401, 401, 401, 429, 429, 429]
+
+    assert log_in(PASSWORD, "127.0.0.1") == 200, "where it has registered"
+    assert log_in(WRONG, "127.0.0.1") == 401
+    assert log_in(WRONG, "127.0.0.1") == 401
+    assert log_in(PASSWORD, "127.0.0.1") == 429, "an address has its own limit"
+    assert log_in(PASSWORD, "203.0.113.99") == 429
+
+
+@pytest.mark.parametrize(
+    ("known", "same"),
+    [("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"), ("198.51.100.7", "::ffff:198.51.100.7")],
+)
+def test_an_owner_is_known_where_it_has_logged_in(
+    client: FlaskClient, shop: Shop, change_settings: ChangeSettings, known: str, same: str
+) -> None:
+    body = {"email": shop.email, "password": PASSWORD}
+    assert client.post(PATH, json=body, environ_base={"REMOTE_ADDR": known}).status_code == 200
+    change_settings(login_rate_limit="2/hour")
+    for number in (1, 2):
+        guess = body | {"password": WRONG}
+        address = {"REMOTE_ADDR": f"203.0.113.{number}"}
+        assert client.post(PATH, json=guess, environ_base=address).status_code == 401
+
+    assert client.post(PATH, json=body, environ_base={"REMOTE_ADDR": same}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("content", "status"),
     [(b"{", 400), (b"[]", 400), (b'{"email": "\\ud800", "password": "x"}', 400), (b"\xff", 400)],

@@ -65,7 +65,18 @@ def test_neither_the_password_nor_the_token_is_kept(new_shop: NewShop) -> None:
 
 
 @pytest.mark.parametrize(
-    "email", ["ada@shop-1.example.com", "ADA@Shop-1.Example.COM", "  ada@shop-1.example.com "]
+    "email",
+    [
+        "ada@shop-1.example.com",
+        "ADA@Shop-1.Example.COM",
+        "  ada@shop-1.example.com ",
+        "ada@shop-1.example.com\u200b",
+        "a\u200dd\u00ada@shop-1.example.com",
+        "\ufeffada@shop-1.example.com",
+        "\uff41\uff44\uff41\uff20\uff53hop-1.example.com",
+        "ada@shop-1.exampl\u034fe.com",
+        "\U0001d41ada@shop-1.example.com",
+    ],
 )
 def test_an_email_registers_once_however_it_is_written(
     client: FlaskClient, new_shop: NewShop, email: str
@@ -74,6 +85,23 @@ def test_an_email_registers_once_however_it_is_written(
 
     assert_problem(client.post(PATH, json=registration(2, email=email)), 409, "email")
     assert count_companies() == 1
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["\u0430da@shop-1.example.com", "ada@sho\u0440-1.example.com", "\u03b1da@shop.example.com"],
+)
+def test_an_email_of_several_scripts_is_refused(client: FlaskClient, email: str) -> None:
+    assert_problem(client.post(PATH, json=registration(email=email)), 400, "email")
+
+
+@pytest.mark.parametrize(
+    "email", ["иван@почта.рф", "jos\u00e9@example.com", "stra\u00dfe@example.com"]
+)
+def test_an_email_of_one_script_registers_and_logs_in(client: FlaskClient, email: str) -> None:
+    assert client.post(PATH, json=registration(email=email)).status_code == 201
+    body = {"email": email.upper(), "password": PASSWORD}
+    assert client.post("/api/companies/login", json=body).status_code == 200
 
 
 @pytest.mark.parametrize(
