@@ -1,5 +1,6 @@
 """A Redis that hangs, vanishes, loses packets or crawls holds nobody up, and wakes up again."""
 
+import itertools
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ from tests.factories import Factory
 ERRANDS = Wakeup("errands", QueueName.MEDIUM, "project.errands.run")
 CHORES = Wakeup("chores", QueueName.HIGH, "project.chores.run")
 CRAWL_SECONDS = 0.35
+TROUBLE = ("hanging", "losing_packets", "crawling", "redis_away")
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 
 
@@ -93,7 +95,7 @@ def _answer_late(peer: socket.socket) -> None:
             peer.sendall(HELLO if b"HELLO" in asked else b"+OK\r\n")
 
 
-@pytest.fixture(params=["hanging", "losing_packets", "crawling", "redis_away"])
+@pytest.fixture(params=TROUBLE)
 def trouble(request: pytest.FixtureRequest) -> str:
     """Each way in which Redis may be no help."""
     request.getfixturevalue(request.param)
@@ -122,8 +124,13 @@ def test_a_commit_that_wakes_several_kinds_of_work_takes_less_than_a_second() ->
     assert max(seconds_of(commit) for _ in range(5)) < 1
 
 
-@pytest.mark.usefixtures("trouble")
-def test_health_is_told_within_a_second_and_is_degraded(client: FlaskClient) -> None:
+@pytest.mark.parametrize("trouble_of", TROUBLE)
+def test_health_is_told_within_a_second_and_is_degraded(
+    client: FlaskClient, request: pytest.FixtureRequest, trouble_of: str
+) -> None:
+    # The first time of all, the migrations are read.
+    usual = max(seconds_of(lambda: client.get("/api/health")) for _ in range(2))
+    request.getfixturevalue(trouble_of)
     took = []
     for _ in range(3):
         began = time.monotonic()
@@ -131,20 +138,23 @@ def test_health_is_told_within_a_second_and_is_degraded(client: FlaskClient) -> 
         took.append(time.monotonic() - began)
         assert (answer.status_code, answer.get_json()["status"]) == (200, "degraded")
         assert answer.get_json()["parts"]["redis"]["status"] == "down"
-    # Of three in a row one waits for Redis; what else they do depends on how busy the machine is.
-    assert sorted(took)[1] < 1
-    assert max(took) < 1 + sorted(took)[0]
+    assert max(took) < 1 + usual
 
 
-@pytest.mark.usefixtures("hanging")
-def test_what_is_limited_by_address_is_answered_within_a_second(client: FlaskClient) -> None:
-    def login() -> None:
-        answer = client.post(
-            "/api/companies/login", json={"email": "a@example.com", "password": "p" * 12}
-        )
-        assert answer.status_code == 401
+def test_what_is_limited_by_address_is_answered_within_a_second(
+    client: FlaskClient, factory: Factory, request: pytest.FixtureRequest
+) -> None:
+    numbers = itertools.count()
+    body = {"appId": factory.app().id, "language": "en", "os": "ios"}
 
-    assert max(seconds_of(login) for _ in range(3)) < 1.2
+    def register() -> None:
+        answer = client.post("/api/devices/register", json=body | {"uid": f"u-{next(numbers)}"})
+        assert answer.status_code == 200
+
+    usual = max(seconds_of(register) for _ in range(2))
+    request.getfixturevalue("hanging")
+
+    assert max(seconds_of(register) for _ in range(4)) < 1 + usual
 
 
 @pytest.mark.usefixtures("app")
