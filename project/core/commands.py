@@ -1,5 +1,6 @@
 """What commands share: friendly errors, and running due work here or by the workers."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,8 +47,41 @@ def run_due(
         return
     total = due if limit is None else min(due, limit)
     with progress_bar(noun, total) as advance:
-        done = pump.run(work, limit=limit, on_progress=advance)
-    click.echo(f"{getattr(work, 'sent', done)} {noun} done.")
+        gone = _Gone(count_due, due, advance)
+        done = pump.run(work, limit=limit, on_progress=gone.tell)
+        gone.look()
+    click.echo(f"{getattr(work, 'sent', min(done, total))} {noun} done.")
+
+
+class _Gone:
+    """How much of what was due is due no longer, however often the pump takes an item up.
+
+    The pump tells of every result, and an item may come round more than once.
+    """
+
+    def __init__(
+        self, count_due: Callable[[], int], due: int, advance: Callable[[int], None]
+    ) -> None:
+        self._count_due = count_due
+        self._due = due
+        self._advance = advance
+        self._shown = 0
+        self._next_look = 0.0
+
+    def tell(self, _results: int) -> None:
+        """Show it, unless it was shown just now."""
+        began = time.monotonic()
+        if began >= self._next_look:
+            self.look()
+            # To count takes longer the more there is, and must never be most of the work.
+            self._next_look = time.monotonic() + 20 * (time.monotonic() - began)
+
+    def look(self) -> None:
+        """Count what is left and show the rest."""
+        with transaction():
+            gone = max(self._due - self._count_due(), self._shown)
+        self._advance(gone - self._shown)
+        self._shown = gone
 
 
 @contextmanager
