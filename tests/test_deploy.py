@@ -422,6 +422,7 @@ EXAMPLES = {
     *("YOOKASSA_URL", "YOOKASSA_SHOP_ID", "YOOKASSA_SECRET_KEY", "APP_STORE_URL"),
     *("GOOGLE_PLAY_URL", "WEBHOOK_ALLOWED_IPS", "FINANCE_SERVICE_URL", "BILLING_URL"),
     *("BILLING_TOKEN", "SMS_GATEWAYS", "SMS_CALLBACK_URL"),
+    *("SMS_GATEWAY_TOKEN", "FORECAST_UNIT"),
 }
 """Settings whose default is empty, or the simulator: .env.example shows what they look like."""
 
