@@ -31,6 +31,7 @@ MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "autopayments-million": billing.measure_sizes,
     "match-successful": billing.measure_matching,
     "clicks": clicks.measure_singles,
+    "clicks-node": clicks.measure_against_node,
     "click-batches": clicks.measure_batches,
     "click-drain": clicks.measure_drain,
     "click-visibility": clicks.measure_visibility,

@@ -126,13 +126,14 @@ def served(rig: Rig, app: str) -> Iterator[str]:
     )
     server.start()
     try:
-        _wait_for(url)
+        wait_for(url)
         yield url
     finally:
         server.terminate()
 
 
-def _wait_for(url: str) -> None:
+def wait_for(url: str) -> None:
+    """Wait until somebody listens there. Raises BenchmarkError after a while."""
     parts = urlsplit(url)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:

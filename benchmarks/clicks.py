@@ -1,16 +1,18 @@
 """Clicks: accepted on disk, counted, seen in the report; against an empty route, jobs and COPY."""
 
 import json
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
+from benchmarks import node_peer
 from benchmarks.checks import empty_route, served
 from benchmarks.load import Load, generate_load, post
 from benchmarks.report import Figure, Row, at_least, at_most
@@ -25,7 +27,7 @@ SECONDS = 60.0
 EMPTY_SECONDS = 8.0
 WARM_UP_SECONDS = 2.0
 CONNECTIONS = 48
-MOST_PER_SECOND = 6_000
+MOST_PER_SECOND = 12_000
 BATCH = 1_000
 BATCHES = 300
 PEER_CLICKS = 1_500
@@ -34,6 +36,9 @@ PACE_PER_SECOND = 1_000
 PACED_SECONDS = 30.0
 OFFERS, SOURCES = 500, 20
 WANTED_RATIO = 0.25
+PEER_SECONDS = 8.0
+OF_NODE = 2.0
+OF_COMMITS = 0.4
 WANTED_PER_SECOND = 3_000
 WANTED_P99_MS = 100.0
 WANTED_OF_JOBS = 20.0
@@ -89,6 +94,51 @@ def measure_singles(rig: Rig) -> list[Row]:
             WANTED_OF_JOBS,
         ),
     ]
+
+
+def measure_against_node(rig: Rig) -> list[Row]:
+    """Measure single clicks against a service in Node, and against what Postgres commits."""
+    reason = node_peer.why_no_node()
+    program = node_peer.pgbench()
+    seconds = rig.options.seconds(PEER_SECONDS)
+    url = f"{rig.stack.api_url}/api/webhook/clicks"
+    ours: list[float] = []
+    node: list[float] = []
+    commits: list[float] = []
+    _empty(rig)
+    node_peer.make_tables(rig)
+    with nullcontext(None) if reason else node_peer.fastify(rig) as node_url:
+        for target in filter(None, (url, node_url)):
+            _send(target, WARM_UP_SECONDS)
+        for _ in range(rig.options.rounds):
+            rig.wait_until_idle()
+            ours.append(_send(url, seconds).per_second)
+            rig.wait_until_idle()
+            if node_url:
+                node.append(_send(node_url, seconds).per_second)
+            if program:
+                commits.append(
+                    node_peer.commits_per_second(
+                        rig, program, connections=CONNECTIONS, seconds=seconds
+                    )
+                )
+    rates = Figure(tuple(ours), "/s")
+    rows = []
+    if node:
+        against = "Fastify and pg, a commit per click, 2 processes"
+        rows.append(
+            at_least(
+                "single signed clicks on disk", rates, against, Figure(tuple(node), "/s"), OF_NODE
+            )
+        )
+    else:
+        print(f"no peer in Node: {reason}", file=sys.stderr)
+    if commits:
+        against = f"one-row INSERTs, pgbench -c {CONNECTIONS} -M prepared"
+        rows.append(at_least("the same", rates, against, Figure(tuple(commits), "/s"), OF_COMMITS))
+    else:
+        print("no pgbench found", file=sys.stderr)
+    return rows
 
 
 def measure_batches(rig: Rig) -> list[Row]:

@@ -16,7 +16,6 @@ _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@lru_cache(maxsize=KEPT_ADDRESSES)
 def parse_address(written: str) -> Address | None:
     """Read an address, also with a port or in brackets; None if it is none.
 
@@ -57,7 +56,11 @@ def sender(peer: str, forwarded_for: Sequence[str], hops: int) -> str:
     """
     named = hop(forwarded_for, hops) if forwarded_for else None
     if named is None:
-        address = parse_address(peer)
-        return peer if address is None else str(address)
-    address = parse_address(named)
-    return UNKNOWN if address is None else str(address)
+        return _written(peer) or peer
+    return _written(named) or UNKNOWN
+
+
+@lru_cache(maxsize=KEPT_ADDRESSES)
+def _written(address: str) -> str | None:
+    parsed = parse_address(address)
+    return None if parsed is None else str(parsed)

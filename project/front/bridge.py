@@ -44,6 +44,8 @@ class Threads:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._places = asyncio.Semaphore(threads)
         self._waiting = 0
+        self.running = 0
+        """How many requests the application is at work on."""
 
     async def answer(self, request: Request, store: Store, more: dict[str, Any]) -> Answer:
         """Return the application's answer to a request; `more` goes into its environment."""
@@ -52,6 +54,7 @@ class Threads:
             await self._take_place()
         except Refused as refusal:
             return problem_answer(refusal.status, refusal.detail)
+        self.running += 1
         try:
             if request.body is not None:
                 environ["wsgi.input"] = await request.body.stream()
@@ -61,6 +64,7 @@ class Threads:
             log.error("request.no_room", error=type(error).__name__)
             return problem_answer(HTTPStatus.SERVICE_UNAVAILABLE)
         finally:
+            self.running -= 1
             self._places.release()
 
     async def _take_place(self) -> None:

@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._is_resuming = False
         self._queue: deque[Request] = deque()
         self._answering: Request | None = None
+        self._task: asyncio.Task[None] | None = None
         self._has_ended = False
         self._got_eof = False
         self._unsent = 0
@@ -272,7 +273,7 @@ class Connection(asyncio.Protocol):
         request = self._queue.popleft()
         self._answering = request
         self._enter(Phase.ANSWER, ANSWER_SECONDS)
-        self._server.spawn(self._answer(request))
+        self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
         try:

@@ -5,7 +5,6 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any
 
@@ -59,7 +58,6 @@ class Server:
         self._connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
         self._reading: dict[Connection, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # What connections ask for.
 
@@ -85,12 +83,6 @@ class Server:
             self._idle[connection] = None
         elif phase in (Phase.HEAD, Phase.BODY):
             self._reading[connection] = None
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something on the loop."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def body_limit(self, request: Request, length: int | None) -> int:
         """Return how many bytes the body may have. Raises Refused if `length` is more."""
@@ -175,7 +167,7 @@ class Server:
         deadline = time.monotonic() + STOP_SECONDS
         for connection in list(self._connections):
             connection.stop()
-        while self._connections and time.monotonic() < deadline:
+        while (self._connections or self._threads.running) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         if self._connections:
             log.warning("front.connections_cut", number=len(self._connections))
