@@ -15,6 +15,12 @@ _signals = Namespace()
 
 subscription_changed = _signals.signal("subscription-changed")
 """Sent with a list of SubscriptionChange."""
+charge_planned = _signals.signal("charge-planned")
+"""Sent with a list of PlannedCharge, before a payment is written for any of them.
+
+Who knows that one would be for nothing answers {subscription id: when to look at it again}: it is
+put off until then, which is no try and no refusal.
+"""
 payment_settled = _signals.signal("payment-settled")
 """Sent with a list of SettledPayment."""
 
@@ -40,6 +46,17 @@ class SubscriptionChange:
     state: SubscriptionState
     next_package_id: int | None
     is_exhausted: bool
+
+
+@dataclass(frozen=True)
+class PlannedCharge:
+    """A period that a customer is about to be charged for."""
+
+    subscription_id: int
+    customer_id: int
+    customer_kind: str
+    period_start: datetime
+    period_end: datetime
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from flask import Flask
 
+from project.billing.signals import charge_planned
 from project.core import health
 from project.core.api import Blueprint, rest_api
-from project.weather import billing
+from project.weather import billing, serving
 from project.weather.forecasts.routes import blueprint as forecasts
 from project.weather.imports import queries as tasks_queries
 from project.weather.imports.routes import forecast_imports, subscriber_imports, tasks
@@ -37,6 +38,7 @@ def register(app: Flask) -> None:
         _serve(blueprint, PATHS["subscribers"])
     rest_api.register_blueprint(tasks, url_prefix="/api/tasks")
     rest_api.register_blueprint(messages, url_prefix="/api/messages")
+    charge_planned.connect(serving.hold_charges)
     health.watch(health.DueProbe("tasks", tasks_queries.oldest_due_at))
     health.watch(health.DueProbe("forecast_billing", billing.oldest_due_at))
     health.watch(health.DueProbe("message_run", message_queries.oldest_planned_at))

@@ -142,6 +142,7 @@ def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
             for row in active
         ]
     )
+    subscriptions.charge_now(customer_ids)
     # Whoever came back within a period that is paid hears of no renewal before its end. Billing
     # knows of it, though the row may be a new one; it is asked again now that it is locked.
     ends = billing.paid_ends(customer_ids)

@@ -23,6 +23,7 @@ from project.billing.providers.base import (
     Unreadable,
 )
 from project.billing.providers.registry import provider_named
+from project.billing.signals import PlannedCharge, charge_planned
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.config import get_settings
@@ -173,6 +174,8 @@ def attempts_for(claimed: Claim) -> list[Attempt]:
         for one in subscriptions
         if one.id not in pending
     ]
+    put_off = _put_off(wanted, customers, claimed.id)
+    wanted = [row for row in wanted if row["subscription_id"] not in put_off]
     ours = installation.installation_key()
     references = {one.id: customers[one.customer_id].written for one in subscriptions}
     name_payments(wanted, references, ours)
@@ -193,6 +196,39 @@ def attempts_for(claimed: Claim) -> list[Attempt]:
         )
         for payment in payments
     ]
+
+
+def _put_off(
+    wanted: Sequence[Mapping[str, Any]], customers: Mapping[int, Customer], claim_id: UUID
+) -> Mapping[int, datetime]:
+    """Put off the charges that somebody knows to be for nothing now, and give them back."""
+    planned = [
+        PlannedCharge(
+            row["subscription_id"],
+            row["customer_id"],
+            customers[row["customer_id"]].kind,
+            row["period_start"],
+            row["period_end"],
+        )
+        for row in wanted
+    ]
+    put_off: dict[int, datetime] = {}
+    for _, answer in charge_planned.send(happened=planned) if planned else []:
+        put_off |= answer or {}
+    if put_off:
+        table = queries.subscriptions
+        later = bulk.rows_of(
+            {
+                "id": (table.c.id.type, list(put_off)),
+                "due_at": (table.c.due_at.type, list(put_off.values())),
+            }
+        )
+        db.session.execute(
+            update(table)
+            .where(table.c.id == later.c.id, table.c.claim_id == claim_id)
+            .values(due_at=later.c.due_at, **RELEASED)
+        )
+    return put_off
 
 
 def _may_be_lost(payment: Payment, restored_at: datetime | None) -> bool:

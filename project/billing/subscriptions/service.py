@@ -179,6 +179,28 @@ def _prepaid_row(wanted: Prepaid, package: Package, now: datetime) -> dict[str, 
     }
 
 
+def charge_now(customer_ids: Sequence[int]) -> None:
+    """Charge at once what is owed and was put off, because it would have been for nothing.
+
+    What was refused, or not taken, keeps its pause.
+    """
+    now = clock.now()
+    table = queries.subscriptions
+    db.session.execute(
+        update(table)
+        .where(
+            table.c.customer_id.in_(customer_ids),
+            table.c.state == str(SubscriptionState.ACTIVE),
+            table.c.ended_at <= now,
+            table.c.due_at > now,
+            table.c.refusals == 0,
+            table.c.not_taken == 0,
+            ~queries.has_pending_payment(table.c.id),
+        )
+        .values(due_at=now)
+    )
+
+
 def cancel_all(customer_ids: Sequence[int]) -> int:
     """Let the customers' subscriptions not renew; return how many were still to."""
     now = clock.now()

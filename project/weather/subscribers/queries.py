@@ -8,7 +8,11 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from project.billing import queries as billing
 from project.extensions import db
+from project.weather import serving
 from project.weather.models import Message, Subscriber
+from project.weather.states import SubscriberState
+
+ACTIVE = str(SubscriberState.ACTIVE)
 
 
 def listed_subscribers(filters: Mapping[str, Any]) -> Select[Any]:
@@ -32,6 +36,7 @@ def existing_numbers(numbers: Sequence[str]) -> Sequence[str]:
 
 def shown(found: Sequence[Subscriber]) -> list[dict[str, Any]]:
     """Return subscribers as they are shown: with their next charge and their last message."""
+    obstacles = serving.obstacles([one.customer_id for one in found])
     charges = billing.next_charges([one.customer_id for one in found])
     messages = _last_messages([one.id for one in found])
     return [
@@ -50,6 +55,7 @@ def shown(found: Sequence[Subscriber]) -> list[dict[str, Any]]:
             "canceled_at": one.canceled_at,
             "end_reason": one.end_reason,
             "refused_messages": one.refused_messages,
+            "obstacle": obstacles.get(one.customer_id) if one.state == ACTIVE else None,
         }
         for one in found
     ]

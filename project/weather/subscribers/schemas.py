@@ -6,7 +6,14 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from project.core.input import Id, InputSchema, Moment, PageSchema
 from project.weather.input import Degrees, Msisdn
-from project.weather.states import EndReason, Language, MessageState, Plan, SubscriberState
+from project.weather.serving import Obstacle
+from project.weather.states import (
+    EndReason,
+    Language,
+    MessageState,
+    Plan,
+    SubscriberState,
+)
 
 PLAN = validate.OneOf([str(plan) for plan in Plan])
 STATE = validate.OneOf([str(state) for state in SubscriberState])
@@ -56,6 +63,12 @@ class SubscriberSchema(Schema):
             " the money comes after all), `unreachable` (its gateway refused too many messages in"
             " a row), or `stop`."
         },
+    )
+    obstacle = fields.String(
+        required=True,
+        allow_none=True,
+        validate=validate.OneOf([str(obstacle) for obstacle in Obstacle]),
+        metadata={"description": "Why it is not charged now: nothing could be sent for it."},
     )
     refused_messages = fields.Integer(
         required=True,

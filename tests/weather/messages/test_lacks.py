@@ -51,7 +51,8 @@ def test_a_forecast_that_comes_later_brings_the_message_of_the_day(
 def test_a_lack_that_stays_is_noted_once_a_day_and_counted_once(
     station: Station, clock: Clock, operator: FlaskClient
 ) -> None:
-    number = station.paid(plan="weekly", forecast_gid=None)
+    number = station.paid(plan="weekly")
+    station.change(number, forecast_gid=None)
     for _ in range(6):
         station.day()
         clock.advance(minutes=30)
@@ -67,7 +68,8 @@ def test_a_lack_that_stays_is_noted_once_a_day_and_counted_once(
 
 
 def test_a_lack_is_not_made_up_at_night_nor_on_the_next_day(station: Station, clock: Clock) -> None:
-    number = station.paid(plan="weekly", forecast_gid=None)
+    number = station.paid(plan="weekly")
+    station.change(number, forecast_gid=None)
     station.day()
     clock.set_to(datetime(2027, 1, 15, 18, 30, tzinfo=UTC))
     station.change(number, forecast_gid=1)
@@ -337,7 +339,8 @@ class TestRefusalsForGood:
 
 
 def test_a_stop_is_heard_though_its_message_failed_before(station: Station) -> None:
-    number = station.paid(forecast_gid=None, plan="weekly")
+    number = station.paid(plan="weekly")
+    station.change(number, forecast_gid=None)
     station.day()
     with transaction():
         service.hear_inbound(number, "revoke")

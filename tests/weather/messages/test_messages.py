@@ -136,7 +136,8 @@ def test_who_left_gets_nothing_though_the_message_was_made(station: Station) -> 
 def test_without_a_forecast_it_is_counted_and_not_sent(
     station: Station, operator: FlaskClient
 ) -> None:
-    number = station.paid(forecast_gid=None)
+    number = station.paid()
+    station.change(number, forecast_gid=None)
     station.day()
     assert station.sent(number) == []
     assert station.message(number).last_error == "no forecast"
