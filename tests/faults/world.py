@@ -1,11 +1,15 @@
 """What fault tests share: many rows at once, who is busy, and what must hold in the end."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rq import Worker
@@ -224,19 +228,19 @@ def assert_books_agree(stack: Stack) -> None:
     )
     assert lonely == 0
     happened: Counter[Any] = Counter()
-    for app_id, day, os, kind, count in stack.fetch(
+    for app_id, day, system, kind, count in stack.fetch(
         """
         SELECT p.app_id, (e.occurred_at AT TIME ZONE 'UTC')::date, p.os, e.type, count(*)
         FROM events e JOIN purchases p ON p.id = e.subject_id GROUP BY 1, 2, 3, 4
         """
     ):
-        happened[app_id, day, os, kind] = count
+        happened[app_id, day, system, kind] = count
     counted: Counter[Any] = Counter()
-    for app_id, day, os, *counts in stack.fetch(
+    for app_id, day, system, *counts in stack.fetch(
         "SELECT app_id, day, os, started, renewed, canceled FROM purchase_daily"
     ):
         for kind, count in zip(("started", "renewed", "canceled"), counts, strict=True):
-            counted[app_id, day, os, kind] = count
+            counted[app_id, day, system, kind] = count
     assert +counted == happened
 
 
@@ -268,3 +272,31 @@ def periodic_jobs(stack: Stack) -> int:
         check=True,
     )
     return int(done.stdout)
+
+
+@contextmanager
+def frozen(pids: Sequence[int], *, seconds: float) -> Iterator[None]:
+    """Stop processes where they are with SIGSTOP, and let them go on after so many seconds."""
+    ends_at = time.monotonic() + seconds
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+        time.sleep(max(0.0, ends_at - time.monotonic()))
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it started, directly or not."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        with suppress(ValueError, FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{int(name)}/stat").read_text()
+            parents[int(name)] = int(status.rpartition(")")[2].split()[1])
+    found = [pid]
+    for member in found:
+        found += [child for child, parent in parents.items() if parent == member]
+    return found
