@@ -291,10 +291,17 @@ def payment_by_id(payment_id: UUID) -> Payment | None:
 
 
 def pending_payment_of(customer_id: int) -> Payment | None:
-    """Return the customer's payment whose end is not known yet."""
+    """Return the customer's payment whose end is not known yet.
+
+    One that waits for the customer to confirm it is in nobody's way.
+    """
     return db.session.scalars(
         select(Payment)
-        .where(Payment.customer_id == customer_id, Payment.state == str(PaymentState.PENDING))
+        .where(
+            Payment.customer_id == customer_id,
+            Payment.state == str(PaymentState.PENDING),
+            not_(_waits_for_its_customer()),
+        )
         .limit(1)
     ).one_or_none()
 
@@ -309,6 +316,14 @@ def charged_ahead(subscription_id: int, now: datetime) -> Sequence[Payment]:
             Payment.period_start > now,
         )
     ).all()
+
+
+def _waits_for_its_customer() -> ColumnElement[bool]:
+    return and_(
+        Payment.trigger == str(Trigger.PURCHASE),
+        Payment.subscription_id.is_(None),
+        Payment.return_url.is_not(None),
+    )
 
 
 def last_refused_at(subscription_id: int) -> datetime | None:

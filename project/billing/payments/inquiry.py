@@ -130,6 +130,13 @@ def _is_sent_no_more(payment: Row[*tuple[Any, ...]]) -> bool:
     return bool(clock.now() - payment.created_at > SENT_BEFORE)
 
 
+def _is_told_undecided(word: Word) -> bool:
+    """Tell whether the provider was reached, and has not decided; a success is for people here."""
+    if isinstance(word, ProviderPayment):
+        return word.status is not ProviderStatus.SUCCEEDED
+    return not isinstance(word, Unknown) or word.reason == NOT_FOUND
+
+
 def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
     payment = db.session.get(Payment, payment_id, populate_existing=True)
     if payment is not None and payment.state == PaymentState.PENDING:
@@ -173,11 +180,7 @@ class ExpiringInquiry(PendingInquiry):
     def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
         """Settle what the provider has decided, and expire the rest if it could be asked."""
         super().record(results)
-        unanswered = [
-            payment.id
-            for payment, word in results
-            if not isinstance(word, Unknown) or word.reason == NOT_FOUND
-        ]
+        unanswered = [payment.id for payment, word in results if _is_told_undecided(word)]
         expired = db.session.scalars(
             update(queries.payments)
             .where(

@@ -6,7 +6,6 @@ from uuid import UUID
 from flask import request
 
 from project.billing import queries
-from project.billing.customers.service import customer_named
 from project.billing.payments import service
 from project.billing.payments.notices import hear_notice
 from project.billing.payments.schemas import (
@@ -24,7 +23,7 @@ from project.core.idempotency import idempotent
 from project.core.input import read_body
 from project.core.network_guard import check_url
 from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions, transaction
+from project.core.transaction import own_transactions
 from project.extensions import limiter
 
 blueprint = Blueprint("payments", __name__, url_prefix="/api/payments", description="Payments.")
@@ -52,10 +51,7 @@ def list_payments(query: dict[str, Any]) -> dict[str, Any]:
 def begin_purchase(body: dict[str, Any]) -> dict[str, Any]:
     """Begin a payment that the customer confirms at the provider."""
     check_url(body["return_url"], field="return_url")
-    with transaction():
-        customer = customer_named(body["customer"])
-        attempt = service.begin_purchase(customer, body["package_id"], body["return_url"])
-    payment = service.draw_now(attempt)
+    payment = service.purchase(body["customer"], body["package_id"], body["return_url"])
     if payment.state == PaymentState.CANCELED:
         raise ChargeRefused(
             f"The provider did not take the payment {payment.id}: {payment.reason}.",

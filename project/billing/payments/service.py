@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from project.billing import installation, queries
+from project.billing.customers.service import customer_named
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.packages.service import existing_package, package_for_sale
 from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw, name_payments
@@ -18,6 +19,7 @@ from project.billing.payments.settlement import (
     settle,
 )
 from project.billing.periods import Period, PeriodUnit, period_from
+from project.billing.providers.base import Rejected
 from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
 from project.billing.subscriptions import service as subscriptions
@@ -35,10 +37,18 @@ NO_CLAIM = UUID(int=0)
 def begin_purchase(customer: Customer, package_id: int, return_url: str) -> Attempt:
     """Write down a payment that the customer will confirm at the provider.
 
-    Raises NotFound and BadRequest for the package.
+    One for the same package that is yet to be confirmed is gone on with: two links would be paid
+    twice. Raises NotFound and BadRequest for the package.
     """
     package = package_for_sale(package_id)
-    return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
+    # A lock that lets others refer to the customer, so that two calls at once make one link.
+    mine = select(Customer.id).where(Customer.id == customer.id).with_for_update(key_share=True)
+    db.session.execute(mine)
+    begun = queries.open_purchase(customer.id, package.id, clock.now() - CHECKOUT_LASTS)
+    if begun is None:
+        return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
+    ours = installation.installation_key()
+    return Attempt(begun, customer.written, ours, NO_CLAIM, is_first=False)
 
 
 def begin_checkout(customer: Customer, package_id: int | None, return_url: str) -> Attempt:
@@ -60,6 +70,22 @@ def begin_checkout(customer: Customer, package_id: int | None, return_url: str) 
         return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
     ours = installation.installation_key()
     return Attempt(begun, customer.written, ours, NO_CLAIM, is_first=False)
+
+
+def purchase(customer_name: str, package_id: int, return_url: str) -> Payment:
+    """Have the provider give a link by which the customer pays; opens its transactions itself.
+
+    Raises NotFound and BadRequest for customer and package.
+    """
+    for _ in range(2):
+        with transaction():
+            customer = customer_named(customer_name)
+            attempt = begin_purchase(customer, package_id, return_url)
+        payment = draw_now(attempt)
+        if attempt.is_first or payment.state != PaymentState.CANCELED:
+            break
+        # The link that was open has run out at the provider, and the next one is another.
+    return payment
 
 
 def begin_retry(customer: Customer, trigger: Trigger) -> Attempt:
@@ -156,11 +182,18 @@ def wake_prompt_charges() -> None:
 
 
 def draw_now(attempt: Attempt) -> Payment:
-    """Send a committed payment while its customer waits; record and return what came of it."""
+    """Send a committed payment while its customer waits; record and return what came of it.
+
+    Raises ServiceUnavailable for what is owed if the provider takes no requests of ours: nobody
+    was refused, and nothing was charged.
+    """
     word = http_client.start(draw(attempt)).result()
     with transaction():
         settle([(attempt.payment.id, word)])
-        return existing_payment(attempt.payment.id)
+        payment = existing_payment(attempt.payment.id)
+    if isinstance(word, Rejected) and payment.trigger != Trigger.PURCHASE:
+        raise ServiceUnavailable("Nothing was charged: payments cannot be made now. Try it later.")
+    return payment
 
 
 def refusal_in_words(payment: Payment) -> str:

@@ -401,13 +401,13 @@ def _refused(
     now = hearing.now
     if not _move(payment, PaymentState.CANCELED, now, reason or "refused"):
         return
-    is_final = True
+    is_final = subscription is None or subscription.due_at is None
     is_counted = subscription is not None and payment.trigger in COUNTED_TRIGGERS
     if subscription is not None and is_counted and rules.is_payment_due(subscription, package, now):
         change = rules.refuse(subscription, package, now, is_hard=is_hard)
         if change is not None:
             hearing.changes.append(change)
-            is_final = change.type == "exhausted"
+        is_final = subscription.due_at is None
     hearing.settled.append(_settled(payment, now, is_final=is_final))
 
 

@@ -116,7 +116,8 @@ class PaymentProvider(Protocol):
     cannot even be asked so sets `has_inquiry` to False: nothing is sent to it twice, and a payment
     without an answer is left to people. `max_sends` is how often one request may be sent.
     `currencies` are those that it draws, None for any; `max_amount` is the most that it draws at
-    once, in minor units.
+    once, in minor units. One with `lists_by_capture` takes `captured_from` in `page`: what was
+    paid from then on, whenever it was begun.
     """
 
     name: str
@@ -125,6 +126,7 @@ class PaymentProvider(Protocol):
     max_sends: int | None = None
     currencies: frozenset[str] | None = None
     max_amount: int | None = None
+    lists_by_capture: bool = False
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:
         """Draw money; the same payment_id again is the same payment."""

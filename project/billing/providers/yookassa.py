@@ -68,6 +68,7 @@ class YooKassa(PaymentProvider):
     name = "yookassa"
     currencies = CURRENCIES
     max_amount = MAX_AMOUNT
+    lists_by_capture = True
 
     def __init__(self, url: str, shop_id: str, secret_key: str, *, deadline_seconds: float) -> None:
         self._url = url.rstrip("/")
@@ -100,6 +101,7 @@ class YooKassa(PaymentProvider):
         created_before: datetime,
         status: ProviderStatus | None = None,
         cursor: str | None = None,
+        captured_from: datetime | None = None,
     ) -> Page | Unknown:
         """Return one page of the payments made in a stretch of time, newest first."""
         query = {
@@ -109,6 +111,8 @@ class YooKassa(PaymentProvider):
         }
         if status is not None:
             query["status"] = str(status)
+        if captured_from is not None:
+            query["captured_at.gte"] = _written(captured_from)
         if cursor is not None:
             query["cursor"] = cursor
         answer = await self._send("GET", f"/payments?{urlencode(query)}")
@@ -216,8 +220,9 @@ def read_payment(said: Any) -> ProviderPayment | Unreadable:
     try:
         payment = PaymentResponse(said)
         method = payment.payment_method
-        details = payment.cancellation_details
-        reason = details.reason if details else None
+        # The SDK makes "unknown" of a reason that is newer than itself.
+        details = said.get("cancellation_details") or {}
+        reason = _text(details["reason"]) if details.get("reason") is not None else None
         return ProviderPayment(
             external_id=_text(payment.id),
             status=ProviderStatus(payment.status),

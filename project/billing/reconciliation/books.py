@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from project.billing.providers.base import (
@@ -29,15 +30,23 @@ async def pages(
     created_from: datetime,
     created_before: datetime,
     status: ProviderStatus | None = None,
+    captured_from: datetime | None = None,
 ) -> AsyncGenerator[Page, None]:
     """Give every page of a stretch of time; a few are read ahead while these are used.
 
-    Raises BooksUnreadable when one does not come.
+    `captured_from` is for a provider that `lists_by_capture`. Raises BooksUnreadable when a page
+    does not come.
     """
+
+    captured: dict[str, Any] = {} if captured_from is None else {"captured_from": captured_from}
 
     async def ask(cursor: str | None) -> Page:
         page = await provider.page(
-            created_from=created_from, created_before=created_before, status=status, cursor=cursor
+            created_from=created_from,
+            created_before=created_before,
+            status=status,
+            cursor=cursor,
+            **captured,
         )
         if isinstance(page, Unknown):
             raise BooksUnreadable(page.reason)

@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 # Clocks of two companies differ: ours is asked a little further than theirs.
 TOLERANCE = timedelta(minutes=5)
+PAID_WITHIN = timedelta(days=90)
 # What was seen there is remembered for a stretch and its neighbours, not for the whole.
 SHORTEST_STRETCH = timedelta(hours=6)
 MOST_STRETCHES = 12
@@ -96,6 +97,9 @@ def reconcile(provider: PaymentProvider, start: datetime, end: datetime) -> Repo
     what was found until then is recorded, and the next run begins anew.
     """
     report = Report()
+    if provider.lists_by_capture:
+        # Begun before, and paid since: a link that was confirmed late, its notice lost.
+        match_successful(provider, start - PAID_WITHIN, start - TOLERANCE, report, start)
     waiting: tuple[datetime, datetime] | None = None
     seen: list[set[str]] = [set(), set(), set()]
     for since, until in _stretches(start, end):
@@ -144,11 +148,15 @@ def match_under_way(provider: PaymentProvider, start: datetime, end: datetime) -
 
 
 def match_successful(
-    provider: PaymentProvider, start: datetime, end: datetime, report: Report
+    provider: PaymentProvider,
+    start: datetime,
+    end: datetime,
+    report: Report,
+    captured_from: datetime | None = None,
 ) -> set[str]:
     """Record what succeeded at the provider and is missing or pending here; return its ids."""
     seen: set[str] = set()
-    reading = books.pages(provider, start, end, ProviderStatus.SUCCEEDED)
+    reading = books.pages(provider, start, end, ProviderStatus.SUCCEEDED, captured_from)
     try:
         while some := http_client.start(_next_pages(reading)).result():
             readable = [item for page in some for item in page.items]

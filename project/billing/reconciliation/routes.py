@@ -5,6 +5,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from project.billing.reconciliation import cases
+from project.billing.reconciliation.resolving import Decision, resolve
 from project.billing.states import CaseKind
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator
@@ -49,6 +50,14 @@ class CaseResolveSchema(InputSchema):
     """What was done about a case."""
 
     note = Text(required=True, validate=validate.Length(1, 2000))
+    decision = fields.Enum(
+        Decision,
+        by_value=True,
+        metadata={
+            "description": "accept: the payment is paid, with what the provider took; "
+            "drop: it was not made, and its period is charged anew"
+        },
+    )
 
 
 @blueprint.get("")
@@ -67,5 +76,6 @@ def list_cases(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.arguments(CaseResolveSchema)
 @blueprint.response(200, data_schema(CaseSchema))
 def resolve_case(body: dict[str, Any], case_id: int) -> dict[str, Any]:
-    """Close a case, saying what was done."""
-    return {"status": "success", "data": cases.resolve_case(case_id, body["note"])}
+    """Close a case, saying what was done, and what is decided about its payment."""
+    case = resolve(case_id, body["note"], body.get("decision"))
+    return {"status": "success", "data": case}
