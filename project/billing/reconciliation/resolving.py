@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import and_, or_, select
 
@@ -16,6 +17,7 @@ from project.core.money import from_decimal_text
 from project.extensions import db
 
 DECIDABLE = (CaseKind.AMOUNT_DIFFERS, CaseKind.UNREADABLE_THERE)
+NO_PAYMENT = UUID(int=0)
 DECIDED = "an operator found that it was not made"
 
 
@@ -40,7 +42,8 @@ def _decide(case_id: int, decision: Decision) -> None:
     case = db.session.get(ReconciliationCase, case_id, with_for_update=True)
     if case is None:
         raise NotFound(f"There is no case {case_id}.")
-    payment = db.session.get(Payment, case.payment_id, with_for_update=True)
+    own_id = case.payment_id or NO_PAYMENT
+    payment = db.session.get(Payment, own_id, with_for_update=True)
     undecided = (PaymentState.PENDING, PaymentState.EXPIRED)
     if case.kind not in DECIDABLE or payment is None or payment.state not in undecided:
         raise Conflict("This case has no payment that is yet to be decided.")
