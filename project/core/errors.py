@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -20,6 +21,9 @@ log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+SHOWN_ERRORS = 20
+SHOWN_CHARACTERS = 500
+"""Of a name or a sentence in an answer."""
 FieldErrors = Mapping[str, Any]
 DATABASE_ERRORS = (
     DBAPIError,
@@ -149,6 +153,7 @@ def problem_document(
     request_id: str | None,
 ) -> bytes:
     """Return the body of a problem document, which needs no application around it."""
+    detail, errors = _shortened(detail), _bounded(errors)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,
@@ -162,6 +167,25 @@ def problem_document(
         body |= {"error": detail, "message": detail, "details": errors or {}}
     # A field's name may hold half of a surrogate pair, which has no place in UTF-8.
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _bounded(errors: Any) -> Any:
+    """Return so much of the errors that an answer never grows with what was sent."""
+    if isinstance(errors, Mapping):
+        shown = {
+            _shortened(str(name)): _bounded(said)
+            for name, said in islice(errors.items(), SHOWN_ERRORS)
+        }
+        if len(errors) > SHOWN_ERRORS:
+            shown["..."] = [f"and {len(errors) - SHOWN_ERRORS:,} more."]
+        return shown
+    if isinstance(errors, (list, tuple)):
+        return [_bounded(said) for said in errors[:SHOWN_ERRORS]]
+    return _shortened(errors) if isinstance(errors, str) else errors
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
 def register(app: Flask) -> None:

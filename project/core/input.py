@@ -95,7 +95,7 @@ def _single(values: Mapping[str, list[str]], where: str) -> dict[str, Any]:
 
 def require_known_fields(body: Mapping[str, Any], known: Sequence[str]) -> None:
     """Raise BadRequest for fields that are not known, and for two spellings of the known one."""
-    unknown = [str(name)[:100] for name in body if name not in known]
+    unknown = [str(name) for name in body if name not in known]
     if unknown:
         errors = {name: ["Unknown field."] for name in unknown}
         raise BadInput("The input has fields that are not known.", errors)

@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields, validate
 from werkzeug.routing import BaseConverter
 
 from project.core.errors import NotFound
+from project.core.input import Text
 from project.weather.forecasts.sphere import DECIMALS
 from project.weather.numbers import ImpossibleNumberError, normalized
 
@@ -21,6 +22,14 @@ class Degrees(fields.Float):
             raise self.make_error("invalid", input=value)
         degrees = super()._validated(value)
         return None if degrees is None else round(degrees, DECIMALS)
+
+
+class ValueText(Text):
+    """What is forecast, as text; a number is taken as it is written."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return super()._deserialize(str(value) if is_number else value, attr, data, **kwargs)
 
 
 class Flag(fields.Boolean):

@@ -1,10 +1,11 @@
 """The views that people query: one row per package of a company, one per payment."""
 
+from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from project.extensions import db
 from tests.companies.conftest import NewPackage, NewShop
-from tests.companies.shop import END, NEXT_END, Run, Shop
+from tests.companies.shop import END, NEXT_END, Run, Shop, registration
 from tests.time_machine import Clock
 
 
@@ -30,3 +31,20 @@ def test_packages_and_payments_of_companies_can_be_queried(
     for name in ("state", "amount", "currency", "attempt", "trigger", "reason", "provider"):
         assert payment[name] == shown[name]
     assert payment["settled_at"].isoformat() == shown["settled_at"]
+
+
+def test_letters_are_written_in_one_way_however_it_is_asked(client: FlaskClient) -> None:
+    body = registration(company_name="Bjørn & Söhne 天")
+    token = client.post("/api/companies/register", json=body).get_json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+
+    answers = [
+        client.get("/api/companies/check", headers=headers),
+        client.post("/api/companies/check", headers=headers),
+        client.post("/api/companies/check", headers=headers, data={"a": "b"}),
+        client.get("/api/companies/me", headers=headers),
+    ]
+
+    for answer in answers:
+        assert answer.status_code == 200
+        assert "Bjørn & Söhne 天".encode() in answer.get_data()

@@ -113,6 +113,29 @@ def test_bad_fields_are_named(
     assert all(isinstance(said, list) and said for said in told["errors"].values())
 
 
+@pytest.mark.parametrize("where", ["json", "form", "query", "check"])
+def test_an_answer_does_not_grow_with_the_fields_that_are_not_known(
+    operator: FlaskClient, where: str
+) -> None:
+    def answer(count: int) -> TestResponse:
+        fields = {f"{'f' * 300}{number}": "x" for number in range(count)}
+        match where:
+            case "json":
+                return operator.post("/api/apps", json=fields)
+            case "form":
+                return operator.post("/api/apps", data=fields)
+            case "query":
+                return operator.get("/api/apps", query_string=fields)
+        return operator.post("/api/purchase/check", json={"client-token": "ct_x"} | fields)
+
+    few, many = answer(30), answer(900)
+
+    told = problem_of(many, 400)
+    assert len(told["errors"]) == errors.SHOWN_ERRORS + 1
+    assert "more" in told["errors"]["..."][0]
+    assert abs(len(many.get_data()) - len(few.get_data())) < 100
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "image/png", None])
 def test_a_body_of_another_type(operator: FlaskClient, content_type: str | None) -> None:
     answer = operator.post("/api/apps", data=b"name=x", content_type=content_type)

@@ -29,6 +29,29 @@ def test_a_forecast_is_made_shown_changed_and_deleted(operator: FlaskClient) -> 
     assert operator.get("/api/forecasts/7").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"), [(12.5, "12.5"), (-3, "-3"), (0, "0"), ("3.250", "3.250")]
+)
+def test_a_forecast_may_be_a_number(operator: FlaskClient, value: object, kept: str) -> None:
+    made = operator.post("/api/forecasts", json=BODY | {"fcat24": value, "fcat48": value})
+    changed = operator.patch("/api/forecasts/7", json={"fcat24": value})
+
+    assert made.status_code == 201
+    assert (changed.json["data"]["fcat24"], changed.json["data"]["fcat48"]) == (kept, kept)
+    for wrong in (True, None, [1], {}):
+        body = BODY | {"gid": 8, "fcat24": wrong}
+        assert operator.post("/api/forecasts", json=body).status_code == 400
+
+
+def test_what_is_shown_of_a_forecast_may_be_put_back(operator: FlaskClient) -> None:
+    operator.post("/api/forecasts", json=BODY)
+    shown = operator.get("/api/forecasts/7").json["data"]
+
+    assert operator.put("/api/forecasts/7", json=shown).json["data"] == shown
+    other = operator.put("/api/forecasts/7", json=shown | {"gid": 8})
+    assert (other.status_code, list(other.json["errors"])) == (400, ["gid"])
+
+
 def test_degrees_next_to_nothing_are_nothing(desk: Operator) -> None:
     desk.forecast(1, (5e-324, -1e-300))
     task = desk.imported("forecasts", lines(FORECASTS, "2,1e-320,1e-310,a,b"))

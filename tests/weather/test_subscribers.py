@@ -89,6 +89,28 @@ def test_put_says_everything_anew(desk: Operator) -> None:
     assert desk.client.put(PATH, json={"plan": "daily"}).status_code == 400
 
 
+def test_what_is_shown_of_a_subscriber_may_be_put_back(desk: Operator) -> None:
+    desk.subscriber("+79161234567")
+    shown = desk.client.get(PATH).json["data"]
+
+    again = desk.client.put(PATH, json=shown)
+
+    assert again.status_code == 200
+    assert again.json["data"] == shown
+    assert desk.client.put(PATH, json=shown | {"colour": "red"}).status_code == 400
+
+
+def test_the_plan_may_be_named_as_in_files(desk: Operator) -> None:
+    place = {"lat": 41.0, "lon": 28.9}
+    body = {"msisdn": "+79161234567", **place, "original_sub_plan": "weekly"}
+
+    assert desk.client.post("/api/subscribers", json=body).json["data"]["plan"] == "weekly"
+    changed = desk.client.patch(PATH, json={"original_sub_plan": "daily"})
+    assert changed.json["data"]["plan"] == "daily"
+    twice = desk.client.post("/api/subscribers", json=body | {"plan": "daily"})
+    assert (twice.status_code, list(twice.json["errors"])) == (400, ["plan"])
+
+
 def test_a_deleted_subscriber_is_gone(desk: Operator) -> None:
     desk.subscriber("+79161234567")
 

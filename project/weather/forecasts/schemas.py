@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from project.core.input import Id, InputSchema, PageSchema, Text
-from project.weather.input import Degrees, Flag
+from project.core.input import Id, InputSchema, PageSchema
+from project.weather.input import Degrees, Flag, ValueText
 
 TEXT_LENGTH = validate.Length(1, 200)
 
@@ -32,9 +32,15 @@ class ForecastValuesSchema(InputSchema):
 
     lat = Degrees(90, required=True)
     lon = Degrees(180, required=True)
-    fcat24 = Text(required=True, validate=TEXT_LENGTH)
-    fcat48 = Text(required=True, validate=TEXT_LENGTH)
+    fcat24 = ValueText(required=True, validate=TEXT_LENGTH)
+    fcat48 = ValueText(required=True, validate=TEXT_LENGTH)
     is_active = Flag(load_default=True)
+
+
+class ForecastReplaceSchema(ForecastValuesSchema):
+    """All of a forecast, as it is shown; its gid stays."""
+
+    gid = Id()
 
 
 class ForecastCreateSchema(ForecastValuesSchema):
@@ -50,8 +56,8 @@ class ForecastChangeSchema(InputSchema):
 
     lat = Degrees(90)
     lon = Degrees(180)
-    fcat24 = Text(validate=TEXT_LENGTH)
-    fcat48 = Text(validate=TEXT_LENGTH)
+    fcat24 = ValueText(validate=TEXT_LENGTH)
+    fcat48 = ValueText(validate=TEXT_LENGTH)
     is_active = Flag()
 
     @validates_schema

@@ -1,8 +1,9 @@
 """Shapes of the subscribers' routes."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 from project.core.input import Id, InputSchema, Moment, PageSchema
 from project.weather.input import Degrees, Msisdn
@@ -86,7 +87,9 @@ class SubscriberQuerySchema(PageSchema):
 
 
 class SubscriberValuesSchema(InputSchema):
-    """All that is said of a subscriber."""
+    """All that is said of a subscriber; `original_sub_plan` is what files call its plan."""
+
+    aliases = {"original_sub_plan": "plan"}
 
     lat = Degrees(90, required=True)
     lon = Degrees(180, required=True)
@@ -100,14 +103,25 @@ class SubscriberCreateSchema(SubscriberValuesSchema):
 
 
 class SubscriberReplaceSchema(SubscriberValuesSchema):
-    """All of a subscriber; without a state it stays as it is."""
+    """All of a subscriber; without a state it stays as it is.
+
+    What is shown of one is taken as it is: what only we say of it is passed over.
+    """
 
     state = fields.String(validate=WANTED_STATE)
+
+    @pre_load
+    def _pass_over_what_is_only_shown(self, data: Any, **_: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        only_shown = SubscriberSchema().fields.keys() - self.fields.keys()
+        return {name: value for name, value in data.items() if name not in only_shown}
 
 
 class SubscriberChangeSchema(InputSchema):
     """What is to change of a subscriber."""
 
+    aliases = {"original_sub_plan": "plan"}
     document = {"minProperties": 1}
 
     lat = Degrees(90)
