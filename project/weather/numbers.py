@@ -7,6 +7,7 @@ story (it begins with such a prefix or with a zero) is given to `phonenumbers` i
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, Phon
 from project.weather.states import Language
 
 LONGEST_CODE = 3
+HOME_DIGITS = 10
 _WRITTEN = re.compile(r"\+?([1-9][0-9]{3,16})")
 _LANGUAGES = {90: Language.TR, 7: Language.RU, 375: Language.RU, 996: Language.RU}
 _TYPES = (
@@ -53,6 +55,13 @@ class _Region:
     leading_digits: re.Pattern[str] | None
     general: _Pattern | None
     types: tuple[_Pattern, ...]
+    mobile: _Pattern | None
+
+    def is_mobile(self, national: str) -> bool:
+        """Tell whether the region gives out such numbers for mobiles."""
+        if self.general is None or self.mobile is None:
+            return False
+        return self.mobile.matches(national) and self.general.matches(national)
 
     def knows(self, national: str) -> bool:
         """Tell whether the region gives out such numbers."""
@@ -67,6 +76,7 @@ class _Country:
     lengths: frozenset[int]
     stripped_prefix: re.Pattern[str] | None
     regions: tuple[_Region, ...]
+    is_nowhere: bool
 
 
 def normalized(written: str) -> str:
@@ -81,20 +91,35 @@ def normalized(written: str) -> str:
     national = digits[len(str(country.code)) :]
     prefix = country.stripped_prefix
     if national.startswith("0") or (prefix is not None and prefix.match(national)):
-        return _normalized_by_the_book(digits)
+        return _normalized_by_the_book(digits, country)
     if len(national) not in country.lengths:
         raise ImpossibleNumberError("Too long or too short for its country.")
     return f"+{digits}"
 
 
-def _normalized_by_the_book(digits: str) -> str:
+def _normalized_by_the_book(digits: str, country: "_Country") -> str:
+    """Return the number as `phonenumbers` reads it, or, where that is none, as it is written.
+
+    A prefix that is dialled only within the country is left out where a number remains that the
+    country gives out, and nowhere else: another number would be somebody else's.
+    """
     try:
         number = phonenumbers.parse(f"+{digits}")
     except NumberParseException as error:
         raise ImpossibleNumberError("Not a number of its country.") from error
-    if not phonenumbers.is_possible_number(number):
-        raise ImpossibleNumberError("Too long or too short for its country.")
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    read = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if read == f"+{digits}" or phonenumbers.is_valid_number(number):
+        if phonenumbers.is_possible_number(number):
+            return read
+    elif _may_be_long_enough(digits, country):
+        return f"+{digits}"
+    raise ImpossibleNumberError("Too long or too short for its country.")
+
+
+def _may_be_long_enough(digits: str, country: "_Country") -> bool:
+    """Tell whether a number has a length of its country's, with or without a leading zero."""
+    national = digits[len(str(country.code)) :]
+    return {len(national), len(national.removeprefix("0"))} & country.lengths != set()
 
 
 def is_known(msisdn: str) -> bool:
@@ -145,6 +170,7 @@ def _country(code: str) -> _Country | None:
         frozenset((*general.possible_length, *general.possible_length_local_only)),
         re.compile(main.national_prefix_for_parsing) if main.national_prefix_for_parsing else None,
         tuple(_region(metadata) for metadata in all_metadata if metadata is not None),
+        regions[0] == _NOWHERE,
     )
 
 
@@ -154,6 +180,7 @@ def _region(metadata: Any) -> _Region:
         re.compile(metadata.leading_digits) if metadata.leading_digits else None,
         _pattern(metadata.general_desc),
         tuple(pattern for pattern in patterns if pattern is not None),
+        _pattern(metadata.mobile),
     )
 
 
@@ -163,3 +190,51 @@ def _pattern(description: Any) -> _Pattern | None:
     return _Pattern(
         frozenset(description.possible_length), re.compile(description.national_number_pattern)
     )
+
+
+class NumberKind(StrEnum):
+    """What a number is given out for, as far as it matters for messages and their price."""
+
+    MOBILE = "mobile"
+    FIXED_LINE = "fixed line"
+    TOLL_FREE = "freephone"
+    PREMIUM_RATE = "premium rate"
+    SHARED_COST = "shared cost"
+    WORLDWIDE = "satellite or worldwide service"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+NEVER_BILLED = (NumberKind.PREMIUM_RATE, NumberKind.SHARED_COST, NumberKind.WORLDWIDE)
+"""Kinds for which a message, or its charge, may cost somebody more than it says."""
+_KINDS = {
+    phonenumbers.PhoneNumberType.MOBILE: NumberKind.MOBILE,
+    phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE: NumberKind.MOBILE,
+    phonenumbers.PhoneNumberType.FIXED_LINE: NumberKind.FIXED_LINE,
+    phonenumbers.PhoneNumberType.TOLL_FREE: NumberKind.TOLL_FREE,
+    phonenumbers.PhoneNumberType.PREMIUM_RATE: NumberKind.PREMIUM_RATE,
+    phonenumbers.PhoneNumberType.SHARED_COST: NumberKind.SHARED_COST,
+    phonenumbers.PhoneNumberType.UNKNOWN: NumberKind.UNKNOWN,
+}
+_NOWHERE = "001"
+
+
+def kind_of(msisdn: str) -> NumberKind:
+    """Return what a normalized number is given out for."""
+    country = _country_of(msisdn[1:])
+    if country is None:
+        return NumberKind.UNKNOWN
+    if country.is_nowhere:
+        return NumberKind.WORLDWIDE
+    national = msisdn[1 + len(str(country.code)) :]
+    if len(country.regions) == 1 and country.regions[0].is_mobile(national):
+        return NumberKind.MOBILE
+    found = phonenumbers.number_type(phonenumbers.parse(msisdn))
+    if found == phonenumbers.PhoneNumberType.UNKNOWN and is_known(msisdn):
+        return NumberKind.OTHER
+    return _KINDS.get(found, NumberKind.OTHER)
+
+
+def is_short(written: str) -> bool:
+    """Tell whether this may be a number as it is dialled at home: no plus sign, ten digits."""
+    return not written.startswith("+") and sum(map(str.isdigit, written)) <= HOME_DIGITS

@@ -306,6 +306,12 @@ class TestByTheApi:
 
         assert desk.shown(ANN)["state"] == "active"
 
+    def test_who_is_added_is_where_the_api_says(self, desk: Operator) -> None:
+        soon = f"{product_clock.now() + timedelta(hours=9):%Y-%m-%dT%H:%M:%SZ}"
+        desk.imported("updates", lines(UPDATES, f"{soon},{ANN},1,1"))
+
+        assert desk.subscriber(ANN, ISTANBUL)["lat"] == ISTANBUL[0]
+
     def test_a_change_of_the_plan_says_nothing_of_the_place(self, desk: Operator) -> None:
         desk.imported("additions", lines(ADDITIONS, added(1, place=MOSCOW)))
         desk.client.patch(f"/api/subscribers/{ANN}", json={"plan": "weekly"})

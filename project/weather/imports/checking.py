@@ -1,7 +1,6 @@
 """What is checked of the values in a file, a column at a time."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,11 +8,14 @@ import numpy as np
 
 from project.core import clock
 from project.weather.forecasts.sphere import DECIMALS, Floats
-from project.weather.imports.files import Chunk
+from project.weather.imports.cleaning import bare, decimal, is_shortened, phone_number, whole
+from project.weather.imports.encoding import LOST
+from project.weather.imports.files import BrokenRow, Chunk, LastRow
 from project.weather.imports.times import FORWARD_SLACK, TimeFormat
 from project.weather.numbers import ImpossibleNumberError, normalized
 
 VALUE_LENGTH = 100
+SHORTENED = "A spreadsheet has kept only some of its digits: format the column as text there."
 _DEGREES = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 _PLAIN = set("0123456789+-.eE")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -41,13 +43,24 @@ class Checked:
 
     @classmethod
     def of(cls, chunk: Chunk) -> "Checked":
-        """Begin with rows that have no more fields than the header."""
+        """Begin with rows that are whole and have no more fields than the header."""
         checked = cls(chunk, [True] * len(chunk.rows))
         for index, row in enumerate(chunk.rows):
             if len(row) > chunk.width and any(row[chunk.width :]):
                 extra = "|".join(row[chunk.width :])
                 checked.refuse(index, "", "More fields than the header has columns.", extra)
+            if row.__class__ is not list:
+                checked._look_at_end(index, row)
         return checked
+
+    def _look_at_end(self, index: int, row: list[str]) -> None:
+        if isinstance(row, BrokenRow):
+            self.refuse(index, "", row.reason, row.line)
+        elif isinstance(row, LastRow) and row.is_short:
+            self.refuse(index, "", "The file ends inside this row.", "|".join(row))
+        elif self.good[index]:
+            reason = "The file ends here without a line end; if it was cut, so is this row."
+            self.note(index, "", reason, "|".join(row))
 
     def refuse(self, index: int, column: str, reason: str, value: str) -> None:
         """Leave a row out; only what is found first is told of it."""
@@ -92,18 +105,30 @@ class Checked:
         found = []
         for index, value in enumerate(self.chunk.column("msisdn")):
             try:
-                found.append(normalized(value))
+                found.append(self._msisdn(index, value))
             except ImpossibleNumberError as error:
                 found.append("")
-                self.refuse(index, "msisdn", str(error), value)
+                reason = SHORTENED if is_shortened(value) else str(error)
+                self.refuse(index, "msisdn", reason, value)
         return found
+
+    def _msisdn(self, index: int, value: str) -> str:
+        try:
+            written = value
+            number = normalized(written)
+        except ImpossibleNumberError:
+            written = phone_number(value)
+            number = normalized(written)
+        if len(number) != len(written) + (not written.startswith("+")):
+            self.note(index, "msisdn", f"Read as {number}.", value)
+        return number
 
     def moments(self, format_: TimeFormat) -> list[datetime]:
         """Return when the rows happened, by the column ts; in rows that are not good, any time."""
         latest = clock.now() + FORWARD_SLACK
         found = []
         for index, value in enumerate(self.chunk.column("ts")):
-            moment = format_.read(value)
+            moment = format_.read(value) or format_.read(bare(value))
             if moment is None:
                 self.refuse(index, "ts", format_.complaint, value)
                 moment = latest
@@ -120,6 +145,8 @@ class Checked:
                 self.refuse(index, column, f"Must have 1 to {longest} characters.", value)
             elif _CONTROL.search(value):
                 self.refuse(index, column, "Must not have control characters.", value)
+            elif LOST in value:
+                self.refuse(index, column, "Has bytes that are no text in its encoding.", value)
         return values
 
     def good_rows(self) -> list[int]:
@@ -133,14 +160,18 @@ def printable(text: str) -> str:
 
 
 def _degrees_or_nan(value: str) -> float:
-    return float(value) if _DEGREES.fullmatch(value) else float("nan")
+    plain = decimal(value)
+    return float(plain) if _DEGREES.fullmatch(plain) else float("nan")
 
 
-def keys_of(values: Sequence[str]) -> list[int]:
+def keys_of(chunk: Chunk, key: str) -> list[int]:
     """Return what rows are told apart by: the digits as a number, -1 where there are others."""
+    plain = phone_number if key == "msisdn" else whole
     keys = []
-    for value in values:
+    for value in chunk.column(key):
         digits = value.removeprefix("+")
+        if not digits.isdigit() or digits.startswith("00"):
+            digits = plain(value).removeprefix("+")
         is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
         keys.append(int(digits) if is_number else -1)
     return keys

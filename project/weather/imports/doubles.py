@@ -46,7 +46,7 @@ class Scan:
 
     def doubles_of(self, chunk: Chunk, key: str) -> tuple[Chunk, Integers]:
         """Return those rows of a chunk whose key comes more than once, and their keys' places."""
-        places, is_double = self._places(keys_of(chunk.column(key)))
+        places, is_double = self._places(keys_of(chunk, key))
         found = np.flatnonzero(is_double)
         return chunk.only(found.tolist()), places[found]
 
@@ -72,7 +72,7 @@ def scan(
     """
     keys, bad = array("q"), 0
     for chunk in table.chunks(SCAN_ROWS):
-        found = keys_of(chunk.column(key))
+        found = keys_of(chunk, key)
         bad += found.count(NO_KEY)
         if bad > max_bad:
             raise FileError(f"More than {max_bad} rows have no usable {key}.")

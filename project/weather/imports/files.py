@@ -1,26 +1,26 @@
-"""Files of rows, read as a stream: encoding and delimiter guessed, columns found by name."""
+"""Files of rows, read as a stream: encoding and delimiter found out, columns found by name."""
 
-import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
-from charset_normalizer import from_bytes
+from project.weather.imports.cleaning import bare, is_blank
+from project.weather.imports.encoding import NOT_TEXT, Encoding, EncodingError, encoding_of
 
-DELIMITERS = ",;\t"
-SAMPLE_BYTES = 256 * 1024
+DELIMITERS = ",;\t|"
 LONGEST_HEADER = 64 * 1024
+LINES_BEFORE_HEADER = 30
 SHOWN_COLUMNS = 20
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+LINES_OF_A_ROW = 100
+"""How many lines a row may have, in quotes, before its quote counts as one that is not closed."""
+TOO_LONG = f"A value is longer than {csv.field_size_limit()} characters."
+NOT_CLOSED = "A quote that is opened in this row is not closed in it."
+_SEPARATOR = re.compile(r'"?sep=(.)"?\W*', re.IGNORECASE)
+_LONG_NUMBER = re.compile(r"\W*[0-9][0-9 .()-]{3,}\W*")
 
 Pieces: TypeAlias = Callable[[], Iterator[bytes]]
 """Opens a file anew, from its beginning, in pieces that are not empty."""
@@ -39,21 +39,55 @@ class MissingColumnsError(FileError):
         self.missing = list(missing)
 
 
+class BrokenRow(list[str]):
+    """A line that is no row; whatever follows it is read as if it were not there."""
+
+    def __init__(self, line: str, reason: str) -> None:
+        super().__init__()
+        self.line = line
+        self.reason = reason
+
+
+class LastRow(list[str]):
+    """The row with which the file ends, without a line end: nobody can say that it is whole."""
+
+    is_short = False
+
+
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a file: each with its number, in which the header is row 1."""
+    """Some rows of a file: each with its number as a spreadsheet shows it, the header's included.
+
+    Rows without any value are left out and counted as `blank`.
+    """
 
     numbers: list[int]
     rows: list[list[str]]
-    columns: dict[str, int]
+    columns: Mapping[str, int]
     width: int
     next_row: int
+    blank: int = 0
 
     def only(self, indexes: Sequence[int]) -> "Chunk":
         """Return the chunk with no other rows than those of the indexes."""
         numbers = [self.numbers[index] for index in indexes]
         rows = [self.rows[index] for index in indexes]
-        return replace(self, numbers=numbers, rows=rows)
+        return replace(self, numbers=numbers, rows=rows, blank=0)
+
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """Return the rows up to the middle, and those from there on."""
+        middle = len(self.rows) // 2
+        first = self.only(range(middle))
+        next_row = self.next_row - (self.numbers[-1] - self.numbers[middle - 1])
+        return replace(first, next_row=next_row), self._last(middle)
+
+    def _last(self, middle: int) -> "Chunk":
+        return replace(self.only(range(middle, len(self.rows))), blank=self.blank)
+
+    def column_value(self, index: int, name: str) -> str:
+        """Return the value of a column in one row; "" where there is none."""
+        row, place = self.rows[index], self.columns.get(name, len(self.rows[index]))
+        return row[place].strip() if len(row) > place else ""
 
     def column(self, name: str) -> list[str]:
         """Return the values of a column, without the blanks around them; "" where there is none."""
@@ -64,151 +98,248 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Which columns a file must have, which it may have, and what else they are called."""
+
+    key: str
+    needed: Sequence[str]
+    optional: Sequence[str] = ()
+    aliases: Mapping[str, str] | None = None
+
+    def named(self, header: Sequence[str]) -> list[str]:
+        """Return the names in a header as they are called here."""
+        names = [bare(name).strip('"').lower() for name in header]
+        aliases = self.aliases or {}
+        return [
+            aliases[name] if name in aliases and aliases[name] not in names else name
+            for name in names
+        ]
+
+
+@dataclass(frozen=True)
+class _Header:
+    row: int
+    delimiter: str
+    names: list[str]
+
+
+@dataclass(frozen=True)
 class Table:
     """A file whose header was read and has every column that is needed."""
 
     pieces: Pieces
-    encoding: str
+    encoding: Encoding
     delimiter: str
-    columns: dict[str, int]
+    columns: Mapping[str, int]
     width: int
+    header_row: int
+    key: str
 
     def chunks(self, size: int, *, start: int = 0) -> Iterator[Chunk]:
-        """Give the rows from the `start`th on, `size` at a time. Raises FileError."""
-        reader = _reader(self.pieces, self.encoding, self.delimiter)
-        position = 1 + start
+        """Give the rows from the `start`th on, some `size` at a time."""
+        done = 0
+        for rows in self._batches(size):
+            skipped = min(max(start - done, 0), len(rows))
+            first = self.header_row + done + skipped + 1
+            done += len(rows)
+            if skipped < len(rows):
+                yield self._chunk(rows[skipped:], first, done)
+
+    def _chunk(self, rows: list[list[str]], first: int, done: int) -> Chunk:
+        numbered = [
+            (first + at, row)
+            for at, row in enumerate(rows)
+            if not is_blank(row) or isinstance(row, BrokenRow)
+        ]
+        return Chunk(
+            [number for number, _ in numbered],
+            [row for _, row in numbered],
+            self.columns,
+            self.width,
+            done,
+            len(rows) - len(numbered),
+        )
+
+    def _batches(self, size: int) -> Iterator[list[list[str]]]:
+        text = _text(self.pieces, self.encoding.name)
+        for _ in range(self.header_row):
+            text.readline()
+        while lines := list(islice(text, size)):
+            try:
+                rows = list(csv.reader(lines, delimiter=self.delimiter))
+                is_plain = len(rows) == len(lines) and not self._is_open(lines[-1:])
+            except csv.Error:
+                is_plain = False
+            if not is_plain:
+                rows = self._read_with_care(lines, text)
+            if not lines[-1].endswith(("\n", "\r")):
+                rows[-1] = self._last_row(rows)
+            yield rows
+
+    def _last_row(self, rows: list[list[str]]) -> list[str]:
+        if isinstance(rows[-1], BrokenRow):
+            return rows[-1]
+        last = LastRow(rows[-1])
+        usual = len(rows[-2]) if len(rows) > 1 and rows[-2] else self.width
+        last.is_short = len(last) < usual
+        return last
+
+    def _read_with_care(self, lines: list[str], text: Iterator[str]) -> list[list[str]]:
+        """Read lines of which some belong together, or seem to: a quote may not have been closed.
+
+        Such a line is no row; those behind it are read for themselves, so that none is lost.
+        """
+        feed = _Feed(lines, text, self._looks_like_row)
+        rows: list[list[str]] = []
+        while not feed.is_empty():
+            feed.begin()
+            try:
+                row = next(csv.reader(feed, delimiter=self.delimiter))
+            except csv.Error:
+                reason = NOT_CLOSED if len(feed.taken()) > 1 else TOO_LONG
+                rows.append(BrokenRow(feed.take_first(), reason))
+                continue
+            if feed.is_cut or (feed.is_at_end() and self._is_open(feed.taken())):
+                row = BrokenRow(feed.take_first(), NOT_CLOSED)
+            rows.append(row)
+        return rows
+
+    def _is_open(self, lines: Sequence[str]) -> bool:
+        """Tell whether a quote is still open at the end of the lines of a row."""
+        if not any('"' in line for line in lines):
+            return False
+        closed = [*lines[:-1], lines[-1].rstrip("\r\n") + "\n", '"\n']
         try:
-            next(islice(reader, start, start), None)
-            next(reader, None)
-            while found := list(islice(reader, size)):
-                numbered = [(position + 1 + at, row) for at, row in enumerate(found) if row]
-                position += len(found)
-                yield Chunk(
-                    [number for number, _ in numbered],
-                    [row for _, row in numbered],
-                    self.columns,
-                    self.width,
-                    position - 1,
-                )
-        except UnicodeDecodeError as error:
-            raise FileError(_undecodable(self.encoding)) from error
-        except csv.Error as error:
-            raise FileError(f"It cannot be read as CSV after row {position}: {error}.") from error
+            return sum(1 for _ in csv.reader(closed, delimiter=self.delimiter)) == 1
+        except csv.Error:
+            return True
+
+    def _looks_like_row(self, line: str) -> bool:
+        try:
+            row = next(csv.reader([line], delimiter=self.delimiter), [])
+        except csv.Error:
+            return False
+        at = self.columns[self.key]
+        return len(row) == self.width or (
+            len(row) > at and _LONG_NUMBER.fullmatch(row[at]) is not None
+        )
 
 
-def open_table(pieces: Pieces, needed: Sequence[str], optional: Sequence[str] = ()) -> Table:
+class _Feed:
+    """Lines for a reader, one row's at a time; what does not belong to the row is kept from it."""
+
+    def __init__(
+        self, lines: list[str], more: Iterator[str], looks_like_row: Callable[[str], bool]
+    ) -> None:
+        self._lines = lines
+        self._more = more
+        self._looks_like_row = looks_like_row
+        self._at = self._start = 0
+        self.is_cut = False
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        if self._at == len(self._lines):
+            self._lines.append(next(self._more))
+        line = self._lines[self._at]
+        count = self._at - self._start
+        if count and (count >= LINES_OF_A_ROW or self._looks_like_row(line)):
+            self.is_cut = True
+            raise StopIteration
+        self._at += 1
+        return line
+
+    def is_empty(self) -> bool:
+        """Tell whether all lines that were given belong to rows."""
+        return self._at >= len(self._lines)
+
+    def begin(self) -> None:
+        """Begin a row."""
+        self._start = self._at
+        self.is_cut = False
+
+    def is_at_end(self) -> bool:
+        """Tell whether the row ends with the last line that is known."""
+        return self._at == len(self._lines)
+
+    def taken(self) -> list[str]:
+        """Return the lines of the row."""
+        return self._lines[self._start : self._at]
+
+    def take_first(self) -> str:
+        """Return the first line of the row, and go on behind it."""
+        self._at = self._start + 1
+        return self._lines[self._start]
+
+
+def open_table(pieces: Pieces, columns: Columns, *, stated_encoding: str | None = None) -> Table:
     """Find out how a file is written and where its columns are. Raises FileError."""
-    encoding = guess_encoding(_sample(pieces))
     try:
-        header = _header(pieces, encoding)
-    except UnicodeDecodeError as error:
-        raise FileError(_undecodable(encoding)) from error
-    delimiter, names = _split(header, needed)
-    missing = [name for name in needed if name not in names]
+        encoding = encoding_of(pieces(), stated_encoding)
+    except EncodingError as error:
+        raise FileError(str(error)) from error
+    header = _header(pieces, encoding.name, columns)
+    missing = [name for name in columns.needed if name not in header.names]
     if missing:
-        raise MissingColumnsError(missing, [name for name in names if name])
-    doubled = [name for name in (*needed, *optional) if names.count(name) > 1]
+        raise MissingColumnsError(missing, [name for name in header.names if name])
+    wanted = (*columns.needed, *columns.optional)
+    doubled = [name for name in wanted if header.names.count(name) > 1]
     if doubled:
         raise FileError(f"The header names a column twice: {', '.join(doubled)}.")
-    columns = {name: names.index(name) for name in (*needed, *optional) if name in names}
-    return Table(pieces, _checked_encoding(pieces, encoding), delimiter, columns, len(names))
+    places = {name: header.names.index(name) for name in wanted if name in header.names}
+    width = len(header.names)
+    return Table(pieces, encoding, header.delimiter, places, width, header.row, columns.key)
 
 
-def guess_encoding(sample: bytes) -> str:
-    """Return the encoding of a file that begins like this. Raises FileError for no text."""
-    if not sample.strip():
-        raise FileError("The file is empty.")
-    for mark, encoding in _BOMS:
-        if sample.startswith(mark):
-            return encoding
-    if b"\x00" in sample:
-        return _utf16_without_mark(sample)
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(sample)
-    except UnicodeDecodeError:
-        return _one_byte_encoding(sample)
-    if _NOT_TEXT.search(text):
-        raise FileError("The file is no text.")
-    return "utf-8"
+def _header(pieces: Pieces, encoding: str, columns: Columns) -> _Header:
+    """Return the first line that names all that is needed, or else most of it.
 
-
-def _utf16_without_mark(sample: bytes) -> str:
-    """Digits, delimiters and line ends have a zero for every other byte, on one side only."""
-    even, odd = sample[0::2], sample[1::2]
-    encoding = "utf-16-le" if odd.count(0) > even.count(0) else "utf-16-be"
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(sample)
-    except UnicodeDecodeError as error:
-        raise FileError("The file is no text.") from error
-    if _NOT_TEXT.search(text):
-        raise FileError("The file is no text.")
-    return encoding
-
-
-def _one_byte_encoding(sample: bytes) -> str:
-    # Lines without a letter beyond ASCII say nothing of the encoding and only blur the guess.
-    telling = b"\n".join(line for line in sample.splitlines() if not line.isascii())
-    guessed = from_bytes(telling[:20_000], cp_isolation=["cp1251", "cp1254"]).best()
-    encoding = guessed.encoding if guessed else "cp1251"
-    if _NOT_TEXT.search(sample.decode(encoding, "replace")):
-        raise FileError("The file is no text.")
-    return encoding
-
-
-def _checked_encoding(pieces: Pieces, encoding: str) -> str:
-    """Return the encoding that fits the whole file: its first letter may come after the sample."""
-    if encoding != "utf-8":
-        return encoding
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for piece in pieces():
-        try:
-            decoder.decode(piece)
-        except UnicodeDecodeError:
-            return _one_byte_encoding(piece)
-    return encoding
-
-
-def _sample(pieces: Pieces) -> bytes:
-    sample = b""
-    for piece in pieces():
-        sample += piece
-        if len(sample) >= SAMPLE_BYTES:
-            break
-    return sample[:SAMPLE_BYTES]
-
-
-def _header(pieces: Pieces, encoding: str) -> str:
-    header = _text(pieces, encoding).readline(LONGEST_HEADER)
-    if _NOT_TEXT.search(header):
-        raise FileError("The file is no text.")
-    return header.strip("\r\n")
-
-
-def _split(header: str, needed: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the delimiter with which most of the needed columns are found, and the columns."""
-    best: tuple[str, list[str]] = (DELIMITERS[0], [])
-    for delimiter in DELIMITERS:
-        try:
-            found = next(csv.reader([header], delimiter=delimiter), [])
-        except csv.Error:
+    Before it there may be a title, empty lines, and the line by which Excel knows the delimiter.
+    """
+    text = _text(pieces, encoding)
+    delimiters = DELIMITERS
+    best = _Header(1, DELIMITERS[0], [])
+    for number in range(1, LINES_BEFORE_HEADER + 1):
+        line = bare(text.readline(LONGEST_HEADER))
+        stated = _SEPARATOR.fullmatch(line)
+        if stated:
+            delimiters = stated[1]
             continue
-        names = [name.strip().lower() for name in found]
-        if not best[1] or len({*names} & {*needed}) > len({*best[1]} & {*needed}):
-            best = (delimiter, names)
+        found = _split(line, number, delimiters, columns)
+        if _matches(found, columns) > _matches(best, columns) or not best.names:
+            best = found
+        if _matches(best, columns) == len(columns.needed):
+            break
+    if any(NOT_TEXT.search(name) for name in best.names):
+        raise FileError("The file is no text.")
     return best
 
 
-def _undecodable(encoding: str) -> str:
-    return f"The file was taken for {encoding} and cannot be read so to its end."
+def _split(line: str, number: int, delimiters: str, columns: Columns) -> _Header:
+    """Split a line by the delimiter with which most of the needed columns are found."""
+    best = _Header(number, delimiters[0], [])
+    for delimiter in delimiters:
+        try:
+            fields = next(csv.reader([line], delimiter=delimiter), [])
+        except csv.Error:
+            continue
+        found = _Header(number, delimiter, columns.named(fields))
+        if not any(found.names):
+            continue
+        if not best.names or _matches(found, columns) > _matches(best, columns):
+            best = found
+    return best
+
+
+def _matches(header: _Header, columns: Columns) -> int:
+    return len({*header.names} & {*columns.needed})
 
 
 def _text(pieces: Pieces, encoding: str) -> io.TextIOWrapper:
     raw = io.BufferedReader(_Pieces(pieces()), 128 * 1024)
-    return io.TextIOWrapper(raw, encoding=encoding, newline="")
-
-
-def _reader(pieces: Pieces, encoding: str, delimiter: str) -> Iterator[list[str]]:
-    return csv.reader(_text(pieces, encoding), delimiter=delimiter)
+    return io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline="")
 
 
 class _Pieces(io.RawIOBase):

@@ -14,11 +14,11 @@ from typing import ClassVar, Generic, TypeVar
 from project.weather.forecasts.importing import ForecastRow, save_forecasts
 from project.weather.forecasts.nearest import ForecastTree
 from project.weather.imports.checking import Checked, keys_of
+from project.weather.imports.cleaning import whole
 from project.weather.imports.doubles import Scan
-from project.weather.imports.files import Chunk
-from project.weather.imports.tasks import Counts
-from project.weather.imports.times import TimeFormat
-from project.weather.numbers import is_known
+from project.weather.imports.files import Chunk, Columns, FileError, Pieces, Table, open_table
+from project.weather.imports.tasks import Counts, Reading
+from project.weather.numbers import NEVER_BILLED, NumberKind, is_short, kind_of
 from project.weather.states import Plan, TaskKind
 from project.weather.subscribers import changes
 from project.weather.subscribers.changes import (
@@ -33,14 +33,22 @@ from project.weather.subscribers.changes import (
 FORECAST_TEXT_LENGTH = 200
 PLANS: dict[str, Plan | None] = {
     "1": Plan.DAILY,
+    "11": Plan.DAILY,
     "daily": Plan.DAILY,
     "2": Plan.WEEKLY,
+    "21": Plan.WEEKLY,
     "weekly": Plan.WEEKLY,
     "0": None,
     "cancelled": None,
     "canceled": None,
 }
-"""What original_sub_plan says; None is a cancellation."""
+"""What original_sub_plan says; None is a cancellation. 11 and 21 are a carrier's services."""
+NOT_A_PLAN = "Not a plan: 1, 11 or daily; 2, 21 or weekly; 0 or cancelled."
+NO_FORECAST = "No forecast is near enough: no message is made until there is one."
+LOCAL_NUMBER = (
+    "With its first digits for a country code this is a fixed line abroad: is it a local number?"
+    " Write it with its country code, or with a plus sign."
+)
 FLAGS = {"": None, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 REFUSALS = {
     Outcome.UNKNOWN: "There is no subscriber with this number.",
@@ -74,15 +82,20 @@ class Candidates(Generic[Row]):
 class FileKind(ABC, Generic[Row]):
     """A kind of file."""
 
-    needed: ClassVar[tuple[str, ...]]
-    optional: ClassVar[tuple[str, ...]] = ()
-    key: ClassVar[str] = "msisdn"
+    columns: ClassVar[Columns]
+    has_texts: ClassVar[bool] = False
     uses_tree: ClassVar[bool] = False
 
-    def __init__(self, times: TimeFormat) -> None:
-        self.times = times
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.times = reading.times
         self.scan: Scan | None = None
         self.tree: ForecastTree | None = None
+
+    @property
+    def key(self) -> str:
+        """The column by which rows are told apart."""
+        return self.columns.key
 
     @abstractmethod
     def candidates(self, checked: Checked) -> Candidates[Row]:
@@ -91,6 +104,13 @@ class FileKind(ABC, Generic[Row]):
     @abstractmethod
     def results(self, rows: Sequence[Row]) -> list[Result]:
         """Change what the rows say and return what became of each."""
+
+    def open(self, pieces: Pieces) -> Table:
+        """Find out how a file of this kind is written. Raises FileError."""
+        table = open_table(pieces, self.columns, stated_encoding=self.reading.encoding)
+        if table.encoding.is_doubtful and self.has_texts:
+            raise FileError(table.encoding.note)
+        return table
 
     def check(self, chunk: Chunk) -> tuple[list[int], Sequence[datetime] | None]:
         """Tell which rows of a chunk are good, and when they happened."""
@@ -108,7 +128,8 @@ class FileKind(ABC, Generic[Row]):
 
     def apply(self, read: Read[Row]) -> Counts:
         """Change what the good rows say; those that cannot be taken join the problems."""
-        counts = Counts(done=len(read.checked.chunk.rows))
+        chunk = read.checked.chunk
+        counts = Counts(done=len(chunk.rows), blank=chunk.blank)
         results = self.results([row for _, row in read.rows])
         shown = read.checked.chunk.column(self.key)
         for (index, _), result in zip(read.rows, results, strict=True):
@@ -127,7 +148,7 @@ class FileKind(ABC, Generic[Row]):
         chunk = checked.chunk
         written = chunk.column(self.key)
         assert self.scan is not None
-        for index, by in self.scan.superseded(keys_of(written), chunk.numbers):
+        for index, by in self.scan.superseded(keys_of(chunk, self.key), chunk.numbers):
             checked.supersede(index, self.key, written[index], by=by)
         # One number may be written in two ways, which are two keys.
         taken: dict[object, int] = {}
@@ -145,7 +166,11 @@ class FileKind(ABC, Generic[Row]):
 class Additions(FileKind[Event]):
     """Numbers that are to get the forecast; those whose plan is 0 are to get it no more."""
 
-    needed = ("ts", "msisdn", "original_sub_plan", "lat", "lon")
+    columns = Columns(
+        "msisdn",
+        ("ts", "msisdn", "original_sub_plan", "lat", "lon"),
+        aliases={"service_id": "original_sub_plan", "plan": "original_sub_plan"},
+    )
     uses_tree = True
 
     def candidates(self, checked: Checked) -> Candidates[Event]:
@@ -154,6 +179,9 @@ class Additions(FileKind[Event]):
         moments = checked.moments(self.times)
         plans = self._plans(checked)
         lat, lon = checked.degrees("lat", 90), checked.degrees("lon", 180)
+        for index in checked.good_rows():
+            if plans[index] is not None:
+                _look_at_kind(checked, index, numbers[index])
 
         def rows(good: Sequence[int]) -> list[Event]:
             assert self.tree is not None
@@ -162,11 +190,12 @@ class Additions(FileKind[Event]):
             found: list[Event] = []
             for place, index in enumerate(good):
                 number, plan, at = numbers[index], plans[index], moments[index]
-                _note_unknown(checked, index, number)
                 if plan is None:
                     found.append(Cancellation(number, at))
                     continue
                 near = nearest.at(place)
+                if near is None and self.tree.tree is not None:
+                    checked.note(index, "lat", NO_FORECAST, f"{lats[index]} {lons[index]}")
                 found.append(Addition(number, plan, lats[index], lons[index], near, at))
             return found
 
@@ -175,10 +204,10 @@ class Additions(FileKind[Event]):
     def _plans(self, checked: Checked) -> list[Plan | None]:
         plans = []
         for index, value in enumerate(checked.chunk.column("original_sub_plan")):
-            plans.append(PLANS.get(value.lower()))
-            if value.lower() not in PLANS:
-                reason = "Not a plan: 1 or daily, 2 or weekly, 0 or cancelled."
-                checked.refuse(index, "original_sub_plan", reason, value)
+            name = value if value in PLANS else whole(value).lower()
+            plans.append(PLANS.get(name))
+            if name not in PLANS:
+                checked.refuse(index, "original_sub_plan", NOT_A_PLAN, value)
         return plans
 
     def results(self, rows: Sequence[Event]) -> list[Result]:
@@ -189,7 +218,7 @@ class Additions(FileKind[Event]):
 class Cancellations(FileKind[Event]):
     """Numbers that are to get the forecast no more."""
 
-    needed = ("ts", "msisdn")
+    columns = Columns("msisdn", ("ts", "msisdn"))
 
     def candidates(self, checked: Checked) -> Candidates[Event]:
         """Check the rows, each by itself."""
@@ -209,7 +238,7 @@ class Cancellations(FileKind[Event]):
 class Updates(FileKind[Event]):
     """Numbers that are somewhere else now."""
 
-    needed = ("ts", "msisdn", "lat", "lon")
+    columns = Columns("msisdn", ("ts", "msisdn", "lat", "lon"))
     uses_tree = True
 
     def candidates(self, checked: Checked) -> Candidates[Event]:
@@ -242,9 +271,8 @@ class Updates(FileKind[Event]):
 class Forecasts(FileKind[ForecastRow]):
     """Forecasts: new ones, and those whose text or place changed."""
 
-    needed = ("gid", "lat", "lon", "fcat24", "fcat48")
-    optional = ("is_active",)
-    key = "gid"
+    columns = Columns("gid", ("gid", "lat", "lon", "fcat24", "fcat48"), ("is_active",))
+    has_texts = True
 
     def candidates(self, checked: Checked) -> Candidates[ForecastRow]:
         """Check the rows, each by itself."""
@@ -263,7 +291,7 @@ class Forecasts(FileKind[ForecastRow]):
 
     def _gids(self, checked: Checked) -> list[int]:
         values = checked.chunk.column("gid")
-        gids = keys_of(values)
+        gids = keys_of(checked.chunk, self.key)
         for index, gid in enumerate(gids):
             if gid < 1 or values[index].startswith("+"):
                 checked.refuse(index, "gid", "Not a whole number from 1 on.", values[index])
@@ -272,9 +300,9 @@ class Forecasts(FileKind[ForecastRow]):
     def _flags(self, checked: Checked) -> list[bool | None]:
         values = checked.chunk.column("is_active")
         for index, value in enumerate(values):
-            if value.lower() not in FLAGS:
+            if whole(value).lower() not in FLAGS:
                 checked.refuse(index, "is_active", "Neither 1 nor 0.", value)
-        return [FLAGS.get(value.lower()) for value in values]
+        return [FLAGS.get(whole(value).lower()) for value in values]
 
     def results(self, rows: Sequence[ForecastRow]) -> list[Result]:
         """Make or change the forecasts."""
@@ -288,9 +316,24 @@ def _gives_way(result: Result) -> str:
     return f"Not newer than what is known since {since}: {taken}."
 
 
-def _note_unknown(checked: Checked, index: int, number: str) -> None:
-    if not is_known(number):
+def _look_at_kind(checked: Checked, index: int, number: str) -> None:
+    """Refuse numbers that may cost somebody, and note what may get no message, before any charge.
+
+    A home number that lost its country code is another country's: a fixed line, more often than
+    not.
+    """
+    kind = kind_of(number)
+    if kind is NumberKind.MOBILE:
+        return
+    written = checked.chunk.column_value(index, "msisdn")
+    if kind in NEVER_BILLED:
+        checked.refuse(index, "msisdn", f"A number for {kind}: no message is sent there.", written)
+    elif kind is NumberKind.FIXED_LINE and is_short(written):
+        checked.refuse(index, "msisdn", LOCAL_NUMBER, written)
+    elif kind is NumberKind.UNKNOWN:
         checked.note(index, "msisdn", "Possible, but not known to be given out.", number)
+    elif kind is not NumberKind.OTHER:
+        checked.note(index, "msisdn", f"A number for {kind}: it may get no messages.", number)
 
 
 KINDS: dict[TaskKind, type[FileKind[object]]] = {

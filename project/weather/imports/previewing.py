@@ -8,9 +8,10 @@ from project.core.transaction import transaction
 from project.weather.forecasts.nearest import load_tree
 from project.weather.imports.checking import Problem
 from project.weather.imports.doubles import scan
-from project.weather.imports.files import FileError, MissingColumnsError, Pieces, open_table
+from project.weather.imports.files import FileError, MissingColumnsError, Pieces
 from project.weather.imports.kinds import KINDS, FileKind, Read
-from project.weather.imports.tasks import Counts, Reading
+from project.weather.imports.queries import bad_row
+from project.weather.imports.tasks import Counts, Reading, nothing_taken
 from project.weather.states import TaskKind
 
 SHOWN_PROBLEMS = 20
@@ -30,6 +31,9 @@ class Preview:
     skipped: int = 0
     failed: int = 0
     doubles: int = 0
+    blank: int = 0
+    encoding: str | None = None
+    note: str | None = None
     missing_columns: list[str] = field(default_factory=list)
     error: str | None = None
     bad_rows: list[Problem] = field(default_factory=list)
@@ -39,7 +43,7 @@ def preview(kind: TaskKind, pieces: Pieces, reading: Reading) -> Preview:
     """Return what a file of this kind would change; nothing is written."""
     found = Preview()
     try:
-        _look_at(KINDS[kind](reading.times), pieces, found)
+        _look_at(KINDS[kind](reading), pieces, found)
     except FileError as error:
         found.error = str(error)
         if isinstance(error, MissingColumnsError):
@@ -49,7 +53,8 @@ def preview(kind: TaskKind, pieces: Pieces, reading: Reading) -> Preview:
 
 def _look_at(kind: FileKind[Any], pieces: Pieces, found: Preview) -> None:
     settings = get_settings()
-    table = open_table(pieces, kind.needed, kind.optional)
+    table = kind.open(pieces)
+    found.encoding, found.note = table.encoding.name, table.encoding.note
     kind.scan = scan(table, kind.key, kind.check, max_bad=settings.import_max_errors)
     kind.tree = load_tree() if kind.uses_tree else None
     found.total = kind.scan.total
@@ -58,6 +63,10 @@ def _look_at(kind: FileKind[Any], pieces: Pieces, found: Preview) -> None:
         _add(found, _tried(kind, read), read)
         if found.failed > settings.import_max_errors:
             raise FileError(f"More than {settings.import_max_errors} rows are bad.")
+    if found.bad_rows:
+        first = found.bad_rows[0]
+        shown = bad_row(first.row, first.column, first.reason)
+        found.error = nothing_taken(Counts(found.total, failed=found.failed), shown)
 
 
 def _tried(kind: FileKind[Any], read: Read[Any]) -> Counts:
@@ -74,6 +83,7 @@ def _add(found: Preview, counts: Counts, read: Read[Any]) -> None:
     found.updated += counts.updated
     found.skipped += counts.skipped
     found.failed += counts.failed
+    found.blank += counts.blank
     problems = read.checked.problems
     found.doubles += read.checked.doubles
     bad = [one for one in problems if not one.is_note]

@@ -58,6 +58,22 @@ def problems_of(task_id: UUID) -> Iterator[Sequence[TaskError]]:
         last = (found[-1].row, found[-1].column)
 
 
+def first_bad_row(task_id: UUID) -> str:
+    """Return where and why the first row of a task was not taken."""
+    found = db.session.scalars(
+        select(TaskError)
+        .where(TaskError.task_id == task_id, ~TaskError.is_note)
+        .order_by(TaskError.row, TaskError.column)
+        .limit(1)
+    ).one_or_none()
+    return bad_row(found.row, found.column, found.reason) if found else ""
+
+
+def bad_row(row: int, column: str, reason: str) -> str:
+    """Return where and why a row was not taken, in one line."""
+    return f"row {row}{', ' if column else ''}{column}: {reason}"
+
+
 def is_anything_due() -> bool:
     """Tell whether a task is due that nobody works on."""
     return bool(db.session.scalar(select(exists().where(is_due(tasks, clock.now())))))

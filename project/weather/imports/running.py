@@ -10,7 +10,9 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from psycopg.errors import QueryCanceled
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from project.config import get_settings
 from project.core import bulk, pump
@@ -23,7 +25,7 @@ from project.weather.imports.ahead import ahead
 from project.weather.imports.assigning import assign_some
 from project.weather.imports.checking import Problem
 from project.weather.imports.doubles import scan
-from project.weather.imports.files import FileError, Table, open_table
+from project.weather.imports.files import Chunk, FileError, Table
 from project.weather.imports.kinds import KINDS, FileKind, Read
 from project.weather.imports.tasks import ClaimLostError
 from project.weather.models import Task, TaskChunk, TaskError
@@ -94,6 +96,7 @@ class _Run:
         self.ends_at = ends_at
         self.on_progress = on_progress
         self.done = 0
+        self.most_rows = get_settings().import_chunk_rows
 
     def work(self) -> None:
         """Go on where the task is, to its end or until the time is up. Raises FileError."""
@@ -127,14 +130,15 @@ class _Run:
         self._finish(kind)
 
     def _open(self) -> tuple[FileKind[Any], Table]:
-        kind = KINDS[self.kind](self.reading.times)
+        kind = KINDS[self.kind](self.reading)
         self._keep()
-        table = open_table(self._pieces, kind.needed, kind.optional)
+        table = kind.open(self._pieces)
         limit = get_settings().import_max_errors
         kind.scan = scan(table, kind.key, kind.check, max_bad=limit, on_progress=self._keep)
         with transaction():
             task = tasks.hold(self.id, self.claim_id)
-            task.encoding, task.delimiter = table.encoding, table.delimiter
+            task.encoding, task.delimiter = table.encoding.name, table.delimiter
+            task.note = table.encoding.note
             task.total = kind.scan.total
             self.version = forecasts_version() if kind.uses_tree else None
         kind.tree = load_tree() if kind.uses_tree else None
@@ -156,14 +160,27 @@ class _Run:
 
     def _take(self, kind: FileKind[Any], read: Read[Any]) -> bool:
         """Take a chunk and tell whether to go on: not when there are too many bad rows."""
+        chunk = read.checked.chunk
+        if len(chunk.rows) > self.most_rows:
+            return self._take_halves(kind, chunk)
         for attempt in range(1, TRIES_PER_CHUNK + 1):
             try:
                 return self._try_to_take(kind, read)
             except ChangedMeanwhileError:
                 if attempt == TRIES_PER_CHUNK:
                     raise
-                read = kind.read(read.checked.chunk)
+            except OperationalError as error:
+                if not isinstance(error.orig, QueryCanceled) or len(chunk.rows) < 2:
+                    raise
+                # The statement had no more time: fewer rows take less of it.
+                self.most_rows = len(chunk.rows) // 2
+                self._keep()
+                return self._take_halves(kind, chunk)
+            read = kind.read(chunk)
         return False
+
+    def _take_halves(self, kind: FileKind[Any], chunk: Chunk) -> bool:
+        return all(self._take(kind, kind.read(half)) for half in chunk.halves())
 
     def _try_to_take(self, kind: FileKind[Any], read: Read[Any]) -> bool:
         chunk = read.checked.chunk
@@ -184,7 +201,7 @@ class _Run:
     def _finish(self, kind: FileKind[Any]) -> None:
         with transaction():
             task = tasks.hold(self.id, self.claim_id)
-            tasks.succeed(task)
+            tasks.finish(task, tasks.nothing_taken(task, queries.first_bad_row(task.id)))
             is_stale = kind.uses_tree and self.version != forecasts_version()
             if is_stale or (self.kind is TaskKind.FORECASTS and task.created + task.updated):
                 tasks.ensure_assignments()
@@ -198,7 +215,7 @@ class _Run:
             self.on_progress(step)
             if not step:
                 with transaction():
-                    tasks.succeed(tasks.hold(self.id, self.claim_id))
+                    tasks.finish(tasks.hold(self.id, self.claim_id))
                 return
         with transaction():
             tasks.pause(tasks.hold(self.id, self.claim_id))

@@ -6,6 +6,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from project.core.errors import BadRequest
 from project.core.input import InputSchema, Moment, PageSchema
+from project.weather.imports.encoding import STATED, canonical
 from project.weather.imports.times import PRESETS, is_format, is_zone
 from project.weather.input import Flag
 from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
@@ -22,6 +23,11 @@ def _known_format(form: str) -> None:
         )
 
 
+def _known_encoding(name: str) -> None:
+    if canonical(name) is None:
+        raise ValidationError(f"Not one of {', '.join(STATED)}.")
+
+
 def _known_zone(name: str) -> None:
     if not is_zone(name):
         raise ValidationError("Not a time zone such as Europe/Istanbul.")
@@ -31,6 +37,10 @@ class ForecastsQuerySchema(InputSchema):
     """How a file is read, and whether it is only looked at."""
 
     dry_run = Flag(load_default=False)
+    encoding = fields.String(
+        validate=_known_encoding,
+        metadata={"description": f"In what the file is written: {', '.join(STATED)}."},
+    )
 
 
 class EventsQuerySchema(ForecastsQuerySchema):
@@ -91,6 +101,9 @@ class PreviewSchema(Schema):
     updated = fields.Integer(required=True)
     skipped = fields.Integer(required=True)
     failed = fields.Integer(required=True)
+    blank = fields.Integer(required=True)
+    encoding = fields.String(required=True, allow_none=True)
+    note = fields.String(required=True, allow_none=True)
     doubles = fields.Integer(required=True)
     missing_columns = fields.List(fields.String(), required=True)
     error = fields.String(required=True, allow_none=True)
@@ -106,6 +119,8 @@ class ProgressSchema(Schema):
     updated = fields.Integer(required=True)
     skipped = fields.Integer(required=True)
     failed = fields.Integer(required=True)
+    blank = fields.Integer(required=True)
+    note = fields.String(required=True, allow_none=True)
     error = fields.String(required=True, allow_none=True)
     started_at = Moment(required=True, allow_none=True)
     finished_at = Moment(required=True, allow_none=True)
@@ -123,7 +138,11 @@ class TaskStatusSchema(Schema):
     updated = fields.Integer()
     skipped = fields.Integer()
     failed = fields.Integer()
+    blank = fields.Integer()
+    encoding = fields.String(allow_none=True)
+    note = fields.String(allow_none=True)
     error = fields.String(allow_none=True)
+    message = fields.String(allow_none=True)
     started_at = Moment(allow_none=True)
     finished_at = Moment(allow_none=True)
 

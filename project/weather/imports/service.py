@@ -36,7 +36,15 @@ def task_status(task_id: UUID) -> dict[str, Any]:
         **{name: getattr(task, name) for name in PROGRESS},
         "task_status": TASK_STATUSES[TaskState(task.state)],
         "task_id": task.id,
+        "message": _message(task),
     }
+
+
+def _message(task: Task) -> str | None:
+    if not task.failed:
+        return None
+    where = f"GET /api/tasks/{task.id}/errors.csv tells which and why"
+    return f"{task.failed} of {task.total or task.done} rows were not taken; {where}."
 
 
 PROGRESS = (
@@ -46,6 +54,9 @@ PROGRESS = (
     "updated",
     "skipped",
     "failed",
+    "blank",
+    "encoding",
+    "note",
     "error",
     "started_at",
     "finished_at",

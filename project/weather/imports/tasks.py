@@ -16,7 +16,7 @@ from project.core.errors import Conflict, NotFound
 from project.core.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather.imports.times import TimeFormat
-from project.weather.models import Task, TaskChunk
+from project.weather.models import Task, TaskChunk, TaskError
 from project.weather.states import TaskKind, TaskState, may_task_move
 
 TASKS_DUE = Wakeup("tasks", QueueName.DEFAULT, "project.weather.imports.jobs.run_due_tasks")
@@ -40,6 +40,7 @@ class Counts:
     updated: int = 0
     skipped: int = 0
     failed: int = 0
+    blank: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def record_step(task: Task, counts: Counts, *, next_row: int) -> None:
     task.updated += counts.updated
     task.skipped += counts.skipped
     task.failed += counts.failed
+    task.blank += counts.blank
     task.next_row = next_row
     # What goes on is not in trouble: only tries in a row that come no further count.
     task.attempts = 1
@@ -199,11 +201,18 @@ def retry_later(task: Task, reason: str) -> None:
     _release(task)
 
 
-def succeed(task: Task) -> None:
-    """End the task: every row of it was read."""
-    task.error = None
+def finish(task: Task, reason: str | None = None) -> None:
+    """End the task, every row of it having been read: as failed if there is a reason."""
+    task.error = reason
     task.total = task.done
-    move(task, TaskState.SUCCESS)
+    move(task, TaskState.FAILURE if reason else TaskState.SUCCESS)
+
+
+def nothing_taken(counts: Counts | Task, first_bad: str) -> str | None:
+    """Return what is told of a file of whose rows none was taken, None for any other."""
+    if not counts.failed or counts.failed < counts.done:
+        return None
+    return f"None of the {counts.failed} rows was taken; the first: {first_bad}"[:1000]
 
 
 def resume(task_id: UUID) -> Task:
@@ -218,8 +227,16 @@ def resume(task_id: UUID) -> Task:
     task.finished_at = None
     task.error = None
     task.attempts = 0
+    if task.done == task.failed:
+        _begin_anew(task)
     wake(TASKS_DUE)
     return task
+
+
+def _begin_anew(task: Task) -> None:
+    """Have a file of which nothing was taken read from its first row: what was bad may be good."""
+    task.next_row = task.done = task.failed = task.blank = 0
+    db.session.execute(delete(TaskError).where(TaskError.task_id == task.id))
 
 
 def cancel(task_id: UUID) -> Task:

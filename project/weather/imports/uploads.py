@@ -65,9 +65,12 @@ def _check_size(size: int) -> None:
 
 
 def _from_form(request: Request) -> Upload:
-    given = request.files.get("file") or next(iter(request.files.values()), None)
-    if given is None:
+    files = [one for several in request.files.listvalues() for one in several]
+    if not files:
         raise _no_file()
+    if len(files) > 1:
+        raise BadRequest("Send one file at a time.", {"file": [f"There are {len(files)}."]})
+    given = files[0]
     return Upload(given.filename, given.stream)
 
 

@@ -234,12 +234,13 @@ class _Batch:
     def _create(self, one: Addition) -> Result:
         absent = self.absent.get(one.msisdn)
         left_at = absent.subscription_event_at if absent else None
-        at = _time_of(one.at, self.now, left_at)
+        moved_at = absent.place_event_at if absent else None
+        at = _time_of(one.at, self.now, left_at, moved_at)
         if left_at is not None and left_at >= at:
             return Result(Outcome.SKIPPED, left_at)
         place = Relocation(one.msisdn, one.lat, one.lon, one.nearest, at)
         if absent is not None and not _moves(absent, place):
-            lat, lon, moved_at = absent.lat, absent.lon, absent.place_event_at
+            lat, lon = absent.lat, absent.lon
             place = Relocation(one.msisdn, lat, lon, nearest_to(lat, lon), moved_at)
         change = _Change(None, one.msisdn, ACTIVE, str(one.plan), at, place, place.at, None)
         self.created.append(change)
