@@ -17,7 +17,7 @@ NOON_IN_MOSCOW = datetime(2027, 1, 15, 9, tzinfo=UTC)
 
 settings.register_profile(
     "messages",
-    max_examples=12,
+    max_examples=7,
     stateful_step_count=25,
     derandomize=True,
     deadline=None,

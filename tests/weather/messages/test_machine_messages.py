@@ -21,18 +21,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from project.billing.models import Payment
 from project.billing.payments.charging import PromptAutopayment
+from project.billing.queries import is_paid
 from project.billing.subscriptions.service import expire_some
 from project.core import clock as product_clock
 from project.core import http_client
 from project.core.transaction import transaction
-from project.weather import local_time
+from project.weather import billing, local_time
 from project.weather.messages import jobs, service
 from project.weather.messages.delivery import MessageDelivery
-from project.weather.models import Message
+from project.weather.models import Message, Subscriber
 from project.weather.states import MessageState, may_message_move
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station, end_leases, rested_out
@@ -42,6 +43,7 @@ ZONES = ("Europe/Moscow", "Asia/Tokyo", "America/New_York", "Europe/Berlin")
 NUMBERS = st.integers(0, len(ZONES) - 1)
 CARRIER = st.sampled_from(["charged", "refused", "refused:barred", "error", "drop"])
 GATEWAY = st.sampled_from(["accepted", "rejected", "busy", "undeliverable"])
+FORECASTS = st.sampled_from(["Sun", "NULL", ""])
 SENDING = st.sampled_from(["sent", "sent", "dies before", "dies after", "not sent"])
 WAITS = st.sampled_from([60, 400, 3600, 6 * 3600, 11 * 3600, 24 * 3600])
 
@@ -164,6 +166,51 @@ class Machine(RuleBasedStateMachine):
             self.station.change(msisdn, state=state)
         self.work_is_done(False, ends)
 
+    @rule(number=NUMBERS, ends=SENDING)
+    def somebody_is_deleted_and_added_again(self, number: int, ends: str) -> None:
+        msisdn = self.numbers[number]
+        if msisdn not in self.stopped:
+            gone = self.station.subscriber(msisdn)
+            with transaction() as session:
+                billing.end_billing_now([gone.customer_id])
+                session.execute(delete(Subscriber).where(Subscriber.id == gone.id))
+            self.station.subscribe(msisdn, zone=ZONES[number])
+        self.work_is_done(True, ends)
+
+    @rule(text=FORECASTS)
+    def forecast_changes(self, text: str) -> None:
+        self.station.forecast(1, text, text)
+
+    @rule()
+    def what_is_paid_is_served_when_all_is_well(self) -> None:
+        """Whoever has a paid period in the morning or by day has today's message soon."""
+        self.station.simulator.control("DELETE", "/faults")
+        self.station.forecast()
+        for number in self.numbers:
+            self.station.script(number)
+        for _ in range(4):
+            end_leases()
+            rested_out()
+            self.station.inquire()
+            self.station.day()
+            self.clock.advance(minutes=6)
+        now = product_clock.now()
+        for number, zone in zip(self.numbers, ZONES, strict=True):
+            if self._is_to_be_served(number, zone, now):
+                today = local_time.local_date(zone, now)
+                found = [one for one in self.station.messages(number) if one.local_date == today]
+                assert any(_may_be_sent(one) for one in found), (
+                    number,
+                    [one.last_error for one in found],
+                )
+
+    def _is_to_be_served(self, msisdn: str, zone: str, now: datetime) -> bool:
+        begun = now - timedelta(minutes=24)
+        by_day = [not local_time.is_quiet(zone, at) for at in (begun, now)]
+        periods = self._paid_periods()[msisdn]
+        is_paid = any(start <= begun and now < end for start, end in periods)
+        return all(by_day) and is_paid and self.station.subscriber(msisdn).state == "active"
+
     @rule(number=NUMBERS, is_under_way=st.booleans(), ends=SENDING)
     def somebody_says_stop(self, number: int, is_under_way: bool, ends: str) -> None:
         """A worker may have died with the message in its hands."""
@@ -223,6 +270,18 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: hasattr(self, "numbers"))
     @invariant()
+    def the_copy_of_what_is_paid_never_lies(self) -> None:
+        now = product_clock.now()
+        for number in self.numbers:
+            subscriber = self.station.subscriber(number)
+            if subscriber.state == "active" and subscriber.billing_due_at is None:
+                with transaction() as session:
+                    paid = session.scalar(select(is_paid(subscriber.customer_id, now)))
+                copied = subscriber.paid_until is not None and subscriber.paid_until > now
+                assert copied == paid, (number, subscriber.paid_until)
+
+    @precondition(lambda self: hasattr(self, "numbers"))
+    @invariant()
     def nothing_is_sent_after_stop(self) -> None:
         for one in self._sent():
             stopped_at = self.stopped.get(one["msisdn"])
@@ -262,6 +321,11 @@ class Machine(RuleBasedStateMachine):
                 assert one.period_end is not None
                 periods[customers[one.customer_id]].append((one.period_start, one.period_end))
         return periods
+
+
+def _may_be_sent(message: Message) -> bool:
+    """Tell whether it was sent, or a gateway said no, which is its word of the day."""
+    return not message.never_sent or message.gateway is not None
 
 
 @pytest.mark.usefixtures("app")
