@@ -227,7 +227,8 @@ def kind_of(msisdn: str) -> NumberKind:
     if country.is_nowhere:
         return NumberKind.WORLDWIDE
     national = msisdn[1 + len(str(country.code)) :]
-    if len(country.regions) == 1 and country.regions[0].is_mobile(national):
+    if any(region.is_mobile(national) for region in country.regions):
+        # Asking the book takes fifty times as long; it is for what is left.
         return NumberKind.MOBILE
     found = phonenumbers.number_type(phonenumbers.parse(msisdn))
     if found == phonenumbers.PhoneNumberType.UNKNOWN and is_known(msisdn):
