@@ -10,6 +10,8 @@ from project.core.input import Text
 from project.weather.forecasts.sphere import DECIMALS
 from project.weather.numbers import ImpossibleNumberError, normalized
 
+MAX_FORECAST_LENGTH = 200
+
 
 class Degrees(fields.Float):
     """A latitude or longitude; its decimal digits in a string are taken too, as forms send it."""
@@ -24,12 +26,18 @@ class Degrees(fields.Float):
         return None if degrees is None else round(degrees, DECIMALS)
 
 
-class ValueText(Text):
+class ForecastText(fields.Raw):
     """What is forecast, as text; a number is taken as it is written."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        length = {"minLength": 1, "maxLength": MAX_FORECAST_LENGTH}
+        text = {"type": "string", "pattern": r"^[^\u0000-\u001f\u007f]*$", **length}
+        super().__init__(metadata={"anyOf": [text, {"type": "number"}]}, **kwargs)
+        self._as_text = Text(validate=validate.Length(1, MAX_FORECAST_LENGTH))
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return super()._deserialize(str(value) if is_number else value, attr, data, **kwargs)
+        return self._as_text.deserialize(str(value) if is_number else value, attr, data)
 
 
 class Flag(fields.Boolean):

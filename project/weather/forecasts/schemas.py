@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from project.core.input import Id, InputSchema, PageSchema
-from project.weather.input import Degrees, Flag, ValueText
-
-TEXT_LENGTH = validate.Length(1, 200)
+from project.weather.input import Degrees, Flag, ForecastText
 
 
 class ForecastSchema(Schema):
@@ -32,8 +30,8 @@ class ForecastValuesSchema(InputSchema):
 
     lat = Degrees(90, required=True)
     lon = Degrees(180, required=True)
-    fcat24 = ValueText(required=True, validate=TEXT_LENGTH)
-    fcat48 = ValueText(required=True, validate=TEXT_LENGTH)
+    fcat24 = ForecastText(required=True)
+    fcat48 = ForecastText(required=True)
     is_active = Flag(load_default=True)
 
 
@@ -56,8 +54,8 @@ class ForecastChangeSchema(InputSchema):
 
     lat = Degrees(90)
     lon = Degrees(180)
-    fcat24 = ValueText(validate=TEXT_LENGTH)
-    fcat48 = ValueText(validate=TEXT_LENGTH)
+    fcat24 = ForecastText()
+    fcat48 = ForecastText()
     is_active = Flag()
 
     @validates_schema
