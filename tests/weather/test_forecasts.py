@@ -49,7 +49,7 @@ def test_what_is_shown_of_a_forecast_may_be_put_back(operator: FlaskClient) -> N
 
     assert operator.put("/api/forecasts/7", json=shown).json["data"] == shown
     other = operator.put("/api/forecasts/7", json=shown | {"gid": 8})
-    assert (other.status_code, list(other.json["errors"])) == (400, ["gid"])
+    assert other.json["data"] == shown, "the path says which it is"
 
 
 def test_degrees_next_to_nothing_are_nothing(desk: Operator) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator
-from project.core.errors import BadRequest
 from project.core.idempotency import idempotent
 from project.core.pages import data_schema, list_schema, page_of
 from project.weather.forecasts import queries, service
@@ -54,11 +53,8 @@ def show_forecast(gid: int) -> dict[str, Any]:
 @blueprint.arguments(ForecastReplaceSchema)
 @blueprint.response(200, data_schema(ForecastSchema))
 def replace_forecast(body: dict[str, Any], gid: int) -> dict[str, Any]:
-    """Say all of a forecast anew."""
-    if body.pop("gid", gid) != gid:
-        raise BadRequest(
-            "The gid of a forecast cannot change.", {"gid": ["Differs from the one in the path."]}
-        )
+    """Say all of a forecast anew; its gid is the one in the path."""
+    body.pop("gid", None)
     return {"status": "success", "data": service.change_forecast(gid, body)}
 
 
