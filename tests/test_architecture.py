@@ -498,27 +498,6 @@ class TestFiles:
             except UnicodeDecodeError:
                 continue
 
-    def test_requirements_are_pinned(self) -> None:
-        files = sorted(ROOT.glob("requirements*.txt"))
-        assert {"requirements.txt", "requirements-dev.txt"} <= {path.name for path in files}
-        for path in files:
-            lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
-            wanted = [line for line in lines if line and not line.startswith(("-r ", "-c "))]
-            assert wanted
-            loose = [
-                line
-                for line in wanted
-                if not re.match(r"[A-Za-z0-9._-]+(\[[\w,-]+\])?==[\w.!+]+( *;.*)?$", line)
-            ]
-            assert loose == [], path.name
-
-    def test_what_is_asked_for_is_pinned(self) -> None:
-        for name in ("requirements", "requirements-dev"):
-            asked = re.findall(r"^([A-Za-z0-9._-]+)", (ROOT / f"{name}.in").read_text(), re.M)
-            asked = [one for one in asked if not one.startswith("-")]
-            pinned = (ROOT / f"{name}.txt").read_text().lower()
-            assert [one for one in asked if f"\n{one.lower()}" not in f"\n{pinned}"] == []
-
     def test_no_file_names_a_path_of_somebodys_machine(self) -> None:
         slash = "/"
         home = re.escape(str(Path.home())) if Path.home() != Path("/") else "never"

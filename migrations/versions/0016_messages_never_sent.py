@@ -14,9 +14,8 @@ branch_labels = None
 depends_on = None
 
 NAME = 'uq_messages_msisdn_local_date'
-SENT_OR_ITSELF = (
-    "(CASE WHEN never_sent THEN id ELSE '00000000-0000-0000-0000-000000000000'::uuid END)"
-)
+# Of those that were surely not sent it is NULL, and NULLs differ from each other.
+ONLY_SENT = 'NULLIF(never_sent, true)'
 
 
 def upgrade() -> None:
@@ -26,7 +25,7 @@ def upgrade() -> None:
     op.execute("UPDATE messages SET never_sent = true WHERE state = 'failed' AND gateway IS NULL"
         " AND local_date >= current_date - 1")
     op.drop_constraint(op.f(NAME), 'messages', type_='unique')
-    op.create_index(NAME, 'messages', ['msisdn', 'local_date', sa.text(SENT_OR_ITSELF)],
+    op.create_index(NAME, 'messages', ['msisdn', 'local_date', sa.text(ONLY_SENT)],
         unique=True)
 
 

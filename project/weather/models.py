@@ -271,11 +271,8 @@ class Message(Claimable, Model):
             "uq_messages_msisdn_local_date",
             "msisdn",
             "local_date",
-            # Those that were surely not sent differ by their id, all others do not.
-            literal_column(
-                "(CASE WHEN never_sent THEN id"
-                " ELSE '00000000-0000-0000-0000-000000000000'::uuid END)"
-            ),
+            # Of those that were surely not sent it is NULL, and NULLs differ from each other.
+            literal_column("NULLIF(never_sent, true)"),
             unique=True,
         ),
         due_index("messages", "state"),
