@@ -440,8 +440,18 @@ class TestTaskStatus:
         clock.advance(days=8)
         assert told(task_id) == {"status": "success", "task_status": "EXPIRED", "task_id": task_id}
 
-    @pytest.mark.parametrize("wrong", ["", "7", "no-uuid", "x" * 300, "%00"])
-    def test_of_an_id_that_is_no_uuid_is_bad_input(self, operator: FlaskClient, wrong: str) -> None:
+    @pytest.mark.parametrize("other", ["7", "no-uuid", "celery-task-meta-12", "ё"])
+    def test_is_expired_for_an_id_that_no_task_here_can_have(
+        self, operator: FlaskClient, other: str
+    ) -> None:
+        for answer in (
+            operator.get("/api/subscribers/task_status/", query_string={"task_id": other}),
+            operator.post("/api/subscribers/task_status/", json={"task_id": other}),
+        ):
+            assert answer.json == {"status": "success", "task_status": "EXPIRED", "task_id": other}
+
+    @pytest.mark.parametrize("wrong", ["", "x" * 300, "%00"])
+    def test_of_what_is_no_id_is_bad_input(self, operator: FlaskClient, wrong: str) -> None:
         answer = operator.get(f"/api/subscribers/task_status/?task_id={wrong}")
 
         assert answer.status_code == 400

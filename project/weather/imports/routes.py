@@ -15,6 +15,7 @@ from project.core.transaction import own_transactions, transaction
 from project.weather.imports import queries, service
 from project.weather.imports import tasks as rules
 from project.weather.imports.schemas import (
+    MAX_ID_LENGTH,
     AcceptedFileSchema,
     EventsQuerySchema,
     ForecastsQuerySchema,
@@ -101,7 +102,7 @@ _upload_route(
 _TASK_ID = {
     "schema": {
         "type": "object",
-        "properties": {"task_id": {"type": "string", "format": "uuid"}},
+        "properties": {"task_id": {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}},
         "additionalProperties": False,
     }
 }
@@ -130,11 +131,11 @@ def _status_routes(blueprint: Blueprint) -> None:
         return {"status": "success", **service.task_status(_task_id(query))}
 
 
-def _task_id(query: dict[str, Any]) -> UUID:
+def _task_id(query: dict[str, Any]) -> str:
     # A client may name a content type although it sends no body.
     has_body = bool(request.get_data(cache=True))
     given = read_reference(read_body(request)) if has_body or not query else query
-    task_id: UUID = given["task_id"]
+    task_id: str = given["task_id"]
     return task_id
 
 

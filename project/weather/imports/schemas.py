@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from project.core.errors import BadRequest
-from project.core.input import InputSchema, Moment, PageSchema
+from project.core.input import InputSchema, Moment, PageSchema, Text
 from project.weather.imports.encoding import STATED, canonical
 from project.weather.imports.times import PRESETS, is_format, is_zone
 from project.weather.input import Flag
@@ -56,16 +56,19 @@ class EventsQuerySchema(ForecastsQuerySchema):
     )
 
 
-class TaskReferenceSchema(InputSchema):
-    """Which task is meant."""
+MAX_ID_LENGTH = 100
 
-    task_id = fields.UUID(required=True)
+
+class TaskReferenceSchema(InputSchema):
+    """Which task is meant; an id that no task can have is answered EXPIRED, as any unknown one."""
+
+    task_id = Text(required=True, validate=validate.Length(1, MAX_ID_LENGTH))
 
 
 class TaskReferenceQuerySchema(InputSchema):
     """Which task is meant, unless the body says it."""
 
-    task_id = fields.UUID()
+    task_id = Text(validate=validate.Length(1, MAX_ID_LENGTH))
 
 
 def read_reference(body: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +134,7 @@ class TaskStatusSchema(Schema):
 
     status = fields.String(required=True)
     task_status = fields.String(required=True, validate=STATUS)
-    task_id = fields.UUID(required=True)
+    task_id = fields.String(required=True)
     total = fields.Integer(allow_none=True)
     done = fields.Integer()
     created = fields.Integer()

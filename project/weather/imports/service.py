@@ -27,9 +27,12 @@ def preview_file(kind: TaskKind, upload: Upload, reading: Reading) -> Preview:
     return preview(kind, upload.pieces, reading)
 
 
-def task_status(task_id: UUID) -> dict[str, Any]:
+def task_status(task_id: str) -> dict[str, Any]:
     """Return how far a task is, in the words of older clients; EXPIRED if it is not known."""
-    task = queries.task_still_told(task_id)
+    try:
+        task = queries.task_still_told(UUID(task_id))
+    except ValueError:
+        task = None
     if task is None:
         return {"task_status": EXPIRED_TASK, "task_id": task_id}
     return {
