@@ -209,6 +209,8 @@ class Settings:
             "pool_size": self.database_pool_size,
             "max_overflow": self.database_pool_size,
             "pool_timeout": 5,
+            # Errors are logged, and the values in them are customers'.
+            "hide_parameters": True,
             "connect_args": {
                 "connect_timeout": self.database_connect_timeout_seconds,
                 "options": f"-c timezone=UTC -c statement_timeout={timeout_ms}"

@@ -16,22 +16,32 @@ from flask.testing import FlaskClient
 from redis import Redis, RedisError
 from rq import Worker
 
+from project import extensions, redis_pool
 from project.config import get_settings
 from project.core.pump import place
 from project.core.queues import QueueName, Wakeup, count_live_workers, rq_queue, wake, wakeup_taken
 from project.core.transaction import transaction
 from project.extensions import limiter, redis_client
-from project.redis_pool import ANSWER_SECONDS, REST_SECONDS, RedisAway
-from tests.conftest import ChangeSettings
+from project.redis_pool import REST_SECONDS, RedisAway
+from tests.conftest import REDIS_PATIENCE, ChangeSettings
 from tests.core.commands import wait_until
 from tests.core.conftest import InThreads
 from tests.factories import Factory
 
 ERRANDS = Wakeup("errands", QueueName.MEDIUM, "project.errands.run")
 CHORES = Wakeup("chores", QueueName.HIGH, "project.chores.run")
+ANSWER_SECONDS = REDIS_PATIENCE["ANSWER_SECONDS"]
 CRAWL_SECONDS = 0.35
 TROUBLE = ("hanging", "losing_packets", "crawling", "redis_away")
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _the_products_patience(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in REDIS_PATIENCE.items():
+        monkeypatch.setattr(redis_pool, name, seconds)
+    monkeypatch.setattr(extensions, "_redis", {})
+    monkeypatch.setattr(limiter.storage.storage, "connection_pool", redis_client().connection_pool)
 
 
 class Hang:
