@@ -41,9 +41,9 @@ class Forecast(Model):
         CheckConstraint("lat BETWEEN -90 AND 90", name="lat"),
         CheckConstraint("lon BETWEEN -180 AND 180", name="lon"),
         Index(
-            "ix_forecasts_earth",
-            text("ll_to_earth(lat, lon)"),
-            postgresql_using="gist",
+            "ix_forecasts_place",
+            text("floor(lat)"),
+            "lon",
             postgresql_where=text("is_active"),
         ),
     )

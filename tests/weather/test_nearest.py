@@ -7,13 +7,15 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
 
 from project.config import get_settings
 from project.core import bulk, clock
 from project.core.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.nearest import ForecastTree, load_tree, nearest_to
-from project.weather.forecasts.sphere import DECIMALS, EARTH_RADIUS_M, distances_m
+from project.weather.forecasts.queries import forecasts_in_box
+from project.weather.forecasts.sphere import DECIMALS, EARTH_RADIUS_M, box_around, distances_m
 from project.weather.models import Forecast
 from tests.conftest import ChangeSettings
 
@@ -78,7 +80,10 @@ class TestBothWays:
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
-    @given(places=st.lists(PLACES, min_size=1, max_size=30), asked=st.lists(PLACES, min_size=1))
+    @given(
+        places=st.lists(PLACES, min_size=1, max_size=30),
+        asked=st.lists(PLACES, min_size=1, max_size=5),
+    )
     def test_find_a_forecast_that_no_other_is_nearer_than(
         self, app: Flask, places: list[Place], asked: list[Place]
     ) -> None:
@@ -115,10 +120,60 @@ class TestBothWays:
 
         assert (by_index((0.0, 179.9)), by_tree((0.0, 179.9))) == (2, 2)
 
+    @pytest.mark.parametrize(
+        "places",
+        [
+            [(0.0, 180.0), (0.0, -180.0)],
+            [(0.0, -180.0), (0.0, 180.0)],
+            [(66.5, -180.0), (66.5, 180.0), (66.5, -180.0)],
+            [(90.0, 12.0), (90.0, -180.0), (90.0, 0.0)],
+            [(-90.0, 180.0), (-90.0, -77.7), (-90.0, 180.0)],
+        ],
+    )
+    @pytest.mark.parametrize("longitude", [-180.0, -179.9, 0.0, 33.3, 179.9, 180.0])
+    def test_places_that_are_written_in_two_ways_are_one(
+        self, app: Flask, places: list[Place], longitude: float
+    ) -> None:
+        save([(places[0][0] / 2, 90.0), *places])
+        asked = (places[0][0] * 0.999, longitude)
+        if abs(places[0][0]) < 90:
+            asked = (asked[0], math.copysign(179.5, longitude))
+
+        assert (by_index(asked), by_tree(asked)) == (2, 2)
+        assert (by_index(places[-1]), by_tree(places[-1])) == (2, 2)
+
     def test_among_forecasts_at_one_place_the_lowest_gid_is_taken(self, app: Flask) -> None:
         save([(50.0, 10.0), (10.0, 10.0), (10.0, 10.0), (10.0, 10.0)])
 
         assert (by_index((11.0, 10.0)), by_tree((11.0, 10.0))) == (2, 2)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    center=st.sampled_from([(90.0, 0.0), (-89.5, 0.0), (0.0, 180.0), (70.0, -179.0), (48.0, 11.0)]),
+    offsets=st.lists(st.tuples(st.floats(-3, 3), st.floats(-6, 6)), min_size=2, max_size=30),
+)
+def test_what_is_near_is_found_and_what_is_beyond_the_limit_is_not(
+    app: Flask, center: Place, offsets: list[Place]
+) -> None:
+    asked, *places = [
+        (
+            round(max(-90.0, min(90.0, center[0] + north)), DECIMALS),
+            round((center[1] + east + 180) % 360 - 180, DECIMALS),
+        )
+        for north, east in offsets
+    ]
+    limit_m = get_settings().forecast_max_km * 1000
+    save(places)
+    least = min(haversine_m(asked, other) for other in places)
+
+    for found in (by_index(asked), by_tree(asked)):
+        if found is None:
+            assert least >= limit_m - SLACK_M
+        else:
+            assert haversine_m(asked, places[found - 1]) <= min(least, limit_m) + SLACK_M
 
 
 def test_a_forecast_farther_than_the_limit_is_none(app: Flask) -> None:
@@ -143,15 +198,16 @@ def test_without_forecasts_nobody_gets_one(app: Flask) -> None:
     assert tree.nearest(np.array([1.0]), np.array([1.0])).at(0) is None
 
 
-def test_the_database_uses_its_index(app: Flask) -> None:
-    save([(lat / 10, lon / 10) for lat in range(-300, 300, 5) for lon in range(-300, 300, 5)])
+@pytest.mark.parametrize("place", [(1.0, 2.0), (59.9, 179.99), (-60.0, -179.99), (89.95, 7.0)])
+def test_the_database_uses_its_index(app: Flask, place: Place) -> None:
+    save([(lat, lon) for lat in range(-90, 91, 2) for lon in range(-180, 180, 2)])
+    statement = forecasts_in_box(box_around(*place, 20_000))
+    explained = statement.compile(
+        dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+    )
     with transaction():
         db.session.execute(db.text("ANALYZE forecasts"))
-        plan = db.session.scalars(
-            db.text(
-                "EXPLAIN SELECT gid FROM forecasts WHERE is_active"
-                " ORDER BY ll_to_earth(lat, lon) <-> ll_to_earth(1, 2), gid LIMIT 1"
-            )
-        ).all()
+        plan = db.session.scalars(db.text(f"EXPLAIN {explained}")).all()
 
-    assert any("ix_forecasts_earth" in line for line in plan), plan
+    assert any("ix_forecasts_place" in line for line in plan), plan
+    assert not any("Seq Scan" in line for line in plan), plan

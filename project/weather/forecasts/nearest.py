@@ -1,7 +1,9 @@
 """The nearest active forecast: for one place by the database's index, for many by a k-d tree.
 
-Both compare straight lines between points of the sphere, so both are exact; among forecasts at
-the same place the lowest gid is taken. None is given beyond FORECAST_MAX_KM.
+The index is a B-tree of whole degrees of latitude and of longitude: what it costs to write does not
+depend on the order of places, as it does where a tree of boxes has to split them (GiST). Of the
+forecasts in a box around the place the distances are worked out, so both ways are exact; among
+forecasts at the same place the lowest gid is taken. None is given beyond FORECAST_MAX_KM.
 """
 
 from dataclasses import dataclass
@@ -9,17 +11,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from sqlalchemy import Double, literal, select, text
-from sqlalchemy.sql import func
+from sqlalchemy import select, text
 
 from project.config import get_settings
 from project.core.transaction import transaction
 from project.extensions import db
-from project.weather.forecasts.sphere import DECIMALS, Floats, distances_m, unit_vectors
+from project.weather.forecasts.queries import forecasts_in_box
+from project.weather.forecasts.sphere import (
+    Floats,
+    box_around,
+    canonical,
+    distances_m,
+    unit_vectors,
+)
 from project.weather.models import Forecast
 
 READ_AT_ONCE = 20_000
 NO_GID = 0
+FIRST_RADIUS_M = 10_000
+WIDER = 10
 
 
 @dataclass(frozen=True)
@@ -31,20 +41,28 @@ class Nearest:
 
 
 def nearest_to(lat: float, lon: float) -> Nearest | None:
-    """Return the forecast for one place, asked of the database."""
-    lat, lon = round(lat, DECIMALS), round(lon, DECIMALS)
-    earth = func.ll_to_earth(Forecast.lat, Forecast.lon)
-    here = func.ll_to_earth(literal(lat, Double()), literal(lon, Double()))
-    found = db.session.execute(
-        select(Forecast.gid, Forecast.lat, Forecast.lon)
-        .where(Forecast.is_active)
-        .order_by(earth.op("<->")(here), Forecast.gid)
-        .limit(1)
-    ).one_or_none()
-    if found is None:
+    """Return the forecast for one place, asked of the database: near by first, then farther."""
+    farthest_m = _farthest_m()
+    radius_m = min(FIRST_RADIUS_M, farthest_m)
+    while True:
+        found = _nearest_in_box(lat, lon, radius_m)
+        if found is not None and found.distance_m <= radius_m:
+            return found
+        if radius_m >= farthest_m:
+            return None
+        # What lies in a corner of the box may be farther than what lies outside it.
+        wider_m = radius_m * WIDER if found is None else found.distance_m
+        radius_m = min(wider_m, farthest_m)
+
+
+def _nearest_in_box(lat: float, lon: float, radius_m: float) -> Nearest | None:
+    rows = db.session.execute(forecasts_in_box(box_around(lat, lon, radius_m))).all()
+    if not rows:
         return None
-    distance = float(distances_m(lat, lon, found.lat, found.lon))
-    return Nearest(found.gid, distance) if distance <= _farthest_m() else None
+    gids, lats, lons = zip(*rows, strict=True)
+    distances = distances_m(*canonical(lat, lon), *canonical(lats, lons)).tolist()
+    distance, gid = min(zip(distances, gids, strict=True))
+    return Nearest(gid, distance)
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class ForecastTree:
     """The active forecasts as they were when it was made, for many questions at once."""
 
     def __init__(self, gids: NDArray[np.int64], lat: Floats, lon: Floats) -> None:
+        lat, lon = canonical(lat, lon)
         first_of_each = _first_at_each_place(gids, lat, lon)
         self.gids, self.lat, self.lon = gids[first_of_each], lat[first_of_each], lon[first_of_each]
         self.tree = cKDTree(unit_vectors(self.lat, self.lon)) if len(self.gids) else None
@@ -72,6 +91,7 @@ class ForecastTree:
         """Return the forecast for each place."""
         if self.tree is None or not len(lat):
             return Assigned(np.zeros(len(lat), np.int64), np.zeros(len(lat)))
+        lat, lon = canonical(lat, lon)
         _, found = self.tree.query(unit_vectors(lat, lon))
         distances = distances_m(lat, lon, self.lat[found], self.lon[found])
         gids = np.where(distances <= _farthest_m(), self.gids[found], NO_GID)

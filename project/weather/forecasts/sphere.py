@@ -1,5 +1,7 @@
-"""Distances on the sphere. Degrees are no plane: a degree of longitude shrinks to the poles."""
+"""Places and distances on the sphere. Degrees are no plane: the poles make longitudes shrink."""
 
+import math
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +14,49 @@ DECIMALS = 9
 
 EARTH_RADIUS_M = 6_371_008.8
 """The mean radius of the Earth (IUGG)."""
+
+SLACK_DEGREES = 1e-6
+"""More than what is lost by rounding: a tenth of a metre."""
+
+
+def canonical(lat: ArrayLike, lon: ArrayLike) -> tuple[Floats, Floats]:
+    """Return places in degrees as they are compared: each of them in one way.
+
+    Longitudes of -180 and 180 are one place, and so are all longitudes at a pole.
+    """
+    lats: Floats = np.asarray(lat, np.float64).round(DECIMALS)
+    lons: Floats = np.asarray(lon, np.float64).round(DECIMALS)
+    lons = np.where(lons == -180, np.float64(180), lons)
+    return lats, np.where(np.abs(lats) == 90, np.float64(0), lons)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of the sphere in degrees; `longitudes` are two ranges over the 180th meridian."""
+
+    south: float
+    north: float
+    longitudes: list[tuple[float, float]]
+
+
+def box_around(lat: float, lon: float, radius_m: float) -> Box:
+    """Return a box that holds all places within the radius, and others.
+
+    Where it reaches a pole it goes all around. Elsewhere its longitudes are those of the tangents
+    of the circle: sin(width / 2) = sin(radius) / cos(lat), the radius as an angle.
+    """
+    degrees = math.degrees(radius_m / EARTH_RADIUS_M) + SLACK_DEGREES
+    south, north = max(lat - degrees, -90), min(lat + degrees, 90)
+    if south == -90 or north == 90:
+        return Box(south, north, [(-180, 180)])
+    ratio = math.sin(math.radians(degrees)) / math.cos(math.radians(lat))
+    width = math.degrees(math.asin(min(ratio, 1))) + SLACK_DEGREES
+    west, east = lon - width, lon + width
+    if west < -180:
+        return Box(south, north, [(west + 360, 180), (-180, east)])
+    if east > 180:
+        return Box(south, north, [(west, 180), (-180, east - 360)])
+    return Box(south, north, [(west, east)])
 
 
 def unit_vectors(lat: ArrayLike, lon: ArrayLike) -> Floats:
