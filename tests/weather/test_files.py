@@ -117,6 +117,23 @@ class TestQuotes:
             False,
         ]
 
+    @pytest.mark.parametrize("note", ['"7 cm', '"', '"7" cm', '"a; b', "'\"7 cm"])
+    @pytest.mark.parametrize("count", [2, 3, 4, 7])
+    def test_one_at_the_beginning_of_rows_in_turn_hides_none_of_them(
+        self, note: str, count: int
+    ) -> None:
+        content = ["note,ts,msisdn"]
+        content += [f"{note},2026-05-01 10:00,7903222100{at}" for at in range(count)]
+        content += ["plain,2026-05-01 10:00,79032221009"]
+        found = rows_of(lines(*content), size=50)
+        assert [number for number, _ in found] == list(range(2, count + 3))
+        assert found[-1][1] == ["plain", "2026-05-01 10:00", "79032221009"]
+
+    def test_a_value_of_some_lines_may_be_the_first_one(self) -> None:
+        content = 'note,ts,msisdn\n"moved\nto ""Bern""",2026-05-01 10:00,79032221001\n'
+        row = ['moved\nto "Bern"', "2026-05-01 10:00", "79032221001"]
+        assert rows_of(content) == [(2, row)]
+
     def test_a_value_of_some_lines_is_one_value(self) -> None:
         content = lines(
             "ts,msisdn,reason", '1,+79032220001,"first\nsecond, or so\n\nthird"', "2,3,4"
@@ -238,6 +255,26 @@ class TestValues:
         assert counts(task) == (1, 0, 0, 0), desk.errors(task["id"])
         shown = desk.shown(self.NUMBER)
         assert (shown["plan"], shown["lat"], shown["forecast"]) == ("daily", 41.01, None)
+
+    @pytest.mark.parametrize("local", ["5327654321", "5417654321", "9267654321"])
+    @pytest.mark.parametrize("written", ["{}", "{}.0", "'{}", '="{}"', "({}", "{}.00"])
+    def test_of_numbers_that_lost_their_country_are_refused_however_they_are_written(
+        self, desk: Operator, local: str, written: str
+    ) -> None:
+        quoted = '"' + written.format(local).replace('"', '""') + '"'
+
+        task = desk.imported("additions", lines(ADDITIONS, addition(quoted)))
+
+        assert counts(task) == (0, 0, 0, 1)
+        assert "is it a local one" in task["error"]
+
+    def test_of_numbers_with_a_plus_sign_are_what_they_say(self, desk: Operator) -> None:
+        rows = [addition(number) for number in ("+5417654321", "005417654322", "'+5417654323")]
+
+        task = desk.imported("additions", lines(ADDITIONS, *rows))
+
+        assert counts(task) == (3, 0, 0, 0)
+        assert desk.notes(task["id"]) == [2, 3, 4]
 
     def test_of_which_digits_are_lost_are_refused_in_words(self, desk: Operator) -> None:
         task = desk.imported("additions", lines(ADDITIONS, addition("9.05424E+11")))
@@ -378,6 +415,36 @@ class TestEncodings:
 
         assert desk.task(task_id)["encoding"] == "koi8-r"
         assert desk.client.get("/api/forecasts/1").json["data"]["fcat24"] == "НЕБОЛЬШОЙ ДОЖДЬ"
+
+    @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+    def test_utf16_may_be_stated_for_a_file_without_a_mark(
+        self, desk: Operator, order: str
+    ) -> None:
+        content = lines(FORECASTS, "12,55.7,37.6,Ясно,Дождь").encode(order)
+        task = desk.imported("forecasts", content, encoding="utf-16")
+        assert (task["created"], task["encoding"]) == (1, order)
+
+    def test_utf16_that_is_stated_wrongly_fails_in_words(self, desk: Operator) -> None:
+        content = lines(FORECASTS, "12,55.7,37.6,Clear,Rain")
+        task = desk.imported("forecasts", content, encoding="utf-16")
+        assert task["state"] == "failure"
+        assert "Missing columns" in task["error"]
+
+    @pytest.mark.parametrize("stated", ["cp1251", "koi8-r", "cp1254", "iso8859-9", "gb18030"])
+    def test_what_is_surely_utf8_is_not_read_as_something_older(
+        self, desk: Operator, stated: str
+    ) -> None:
+        content = lines(FORECASTS, "12,55.7,37.6,Ясно,Дождь")
+        task = desk.imported("forecasts", content, encoding=stated)
+        assert (task["state"], task["created"]) == ("failure", 0)
+        assert task["error"] == f"The file is UTF-8, not {stated} as is stated."
+
+    @pytest.mark.parametrize("encoding", ["cp1252", "cp1254", "cp1251", "cp1250"])
+    @pytest.mark.parametrize("text", ["7°C", "Sun 7°", "7°-9° C", "7 °C", "Dry – 7°"])
+    def test_signs_beside_plain_letters_are_no_letters(self, encoding: str, text: str) -> None:
+        content = lines("gid,fcat24", *[f"{at},Sunny" for at in range(40)], f"40,{text}")
+        found = encoding_of([content.encode(encoding)], None)
+        assert found.is_doubtful or text in content.encode(encoding).decode(found.name)
 
     def test_a_guess_is_told(self, desk: Operator) -> None:
         content = lines(FORECASTS, *(f"{n},1,1,{t},{t}" for n, t in enumerate(RUSSIAN, 1)))

@@ -64,9 +64,9 @@ class Operator:
         content_type = f"multipart/form-data; boundary={boundary}"
         return self.client.post(path, data=body, content_type=content_type, query_string=query)
 
-    def imported(self, what: str, content: str | bytes) -> Any:
+    def imported(self, what: str, content: str | bytes, **query: Any) -> Any:
         """Upload a file, have it read, and return the task."""
-        answer = self.upload(what, content)
+        answer = self.upload(what, content, **query)
         assert answer.status_code == 202, answer.json
         running.run()
         return self.task(answer.json["task_id"])

@@ -46,6 +46,8 @@ _MARKS_BESIDE = frozenset("°–—«»“”„‘’…№±•€©®·½¼\u
 _OPENING = frozenset("«“„‘’№\u00a0\u202f")
 _USUAL = {"cp1251": 0.3, "cp1254": 0.3, "cp1252": 0.2}
 """By how much the encodings that are met most often are likelier than others."""
+_UNICODE = frozenset(("utf-8", "utf-16-le", "utf-16-be", "ascii"))
+_LETTERS_THAT_TELL = 3
 _UNLIKELY = -7.0
 _LEAST_LIKELY = -3.4
 _LEAST_AHEAD = 0.35
@@ -97,10 +99,28 @@ def _found(sample: bytes, rest: Iterator[bytes], stated: str | None) -> Encoding
         if sample.startswith(mark):
             return Encoding(name)
     if stated is not None:
-        return Encoding(canonical(stated) or stated)
+        return _as_stated(canonical(stated) or stated, sample)
     if _is_utf16(sample):
         return Encoding(_utf16_without_mark(sample), "UTF-16 is a guess: the file does not say so.")
     return _utf8_or_older(sample, rest)
+
+
+def _as_stated(name: str, sample: bytes) -> Encoding:
+    if name == "utf-16":
+        # Python wants a mark there, or takes its own machine's order.
+        return Encoding(_utf16_without_mark(sample))
+    if name not in _UNICODE and _is_surely_utf8(sample):
+        raise EncodingError(f"The file is UTF-8, not {name} as is stated.")
+    return Encoding(name)
+
+
+def _is_surely_utf8(sample: bytes) -> bool:
+    """Tell whether there are letters beyond ASCII, and all in UTF-8: no other has them so."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return sum(one > "\x7f" for one in text) >= _LETTERS_THAT_TELL
 
 
 def _is_utf16(sample: bytes) -> bool:
@@ -165,7 +185,7 @@ def _likelihood(text: str, letters: str) -> float:
     """Return the mean over what is beyond ASCII: how likely it stands there in the language.
 
     The r-th most frequent letter has a share of about 1 / r. Capitals within a word, letters of
-    two scripts in one word, and signs within words are unlikely in any.
+    two scripts in one word, lone letters behind digits, and signs within words are unlikely in any.
     """
     shares = {letter: -math.log(rank + 2) for rank, letter in enumerate(letters)}
     is_latin = letters[0].isascii() or letters[0] < "\u0250"
@@ -182,8 +202,12 @@ def _likelihood(text: str, letters: str) -> float:
             continue
         if one != lowered and before.isalpha() and before.islower():
             share = _UNLIKELY
-        if not is_latin and before.isascii() and before.isalpha():
+        beside = before + after
+        if not is_latin and any(letter.isascii() and letter.isalpha() for letter in beside):
             share = _UNLIKELY
+        if before.isdigit() and not after.isalpha():
+            # A degree sign of another encoding, sooner than a word.
+            share = min(share, _UNLIKELY / 2)
         found.append(share)
     return sum(found) / len(found) if found else -2.0
 

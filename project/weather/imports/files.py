@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from project.weather.imports.cleaning import bare, is_blank
 from project.weather.imports.encoding import NOT_TEXT, Encoding, EncodingError, encoding_of
@@ -215,8 +215,12 @@ class Table:
             return True
 
     def _looks_like_row(self, line: str) -> bool:
+        """Tell whether a line is a row by itself, its quotes taken for quotes or for signs."""
+        return any(self._is_row(line, quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE))
+
+    def _is_row(self, line: str, quoting: Literal[0, 3]) -> bool:
         try:
-            row = next(csv.reader([line], delimiter=self.delimiter), [])
+            row = next(csv.reader([line], delimiter=self.delimiter, quoting=quoting), [])
         except csv.Error:
             return False
         at = self.columns[self.key]
@@ -245,11 +249,20 @@ class _Feed:
             self._lines.append(next(self._more))
         line = self._lines[self._at]
         count = self._at - self._start
-        if count and (count >= LINES_OF_A_ROW or self._looks_like_row(line)):
+        if count and (count >= LINES_OF_A_ROW or self._begins_a_row(line)):
             self.is_cut = True
             raise StopIteration
         self._at += 1
         return line
+
+    def _begins_a_row(self, line: str) -> bool:
+        """Tell whether a line within quotes is a row of its own: a quote before it was not closed.
+
+        One that closes them ends a row, unless the first line is one already without it.
+        """
+        if not self._looks_like_row(line):
+            return False
+        return line.count('"') % 2 == 0 or self._looks_like_row(self._lines[self._start])
 
     def is_empty(self) -> bool:
         """Tell whether all lines that were given belong to rows."""

@@ -46,7 +46,7 @@ PLANS: dict[str, Plan | None] = {
 NOT_A_PLAN = "Not a plan: 1, 11 or daily; 2, 21 or weekly; 0 or cancelled."
 NO_FORECAST = "No forecast is near enough: no message is made until there is one."
 LOCAL_NUMBER = (
-    "With its first digits for a country code this is a fixed line abroad: is it a local number?"
+    "With its first digits for a country code this is no mobile number abroad: is it a local one?"
     " Write it with its country code, or with a plus sign."
 )
 FLAGS = {"": None, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -328,7 +328,7 @@ def _look_at_kind(checked: Checked, index: int, number: str) -> None:
     written = checked.chunk.column_value(index, "msisdn")
     if kind in NEVER_BILLED:
         checked.refuse(index, "msisdn", f"A number for {kind}: no message is sent there.", written)
-    elif kind is NumberKind.FIXED_LINE and is_short(written):
+    elif kind in (NumberKind.FIXED_LINE, NumberKind.UNKNOWN) and is_short(whole(written)):
         checked.refuse(index, "msisdn", LOCAL_NUMBER, written)
     elif kind is NumberKind.UNKNOWN:
         checked.note(index, "msisdn", "Possible, but not known to be given out.", number)

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg.errors import QueryCanceled
+from sqlalchemy.exc import OperationalError
+
 from project.config import get_settings
 from project.core.transaction import transaction
 from project.weather.forecasts.nearest import load_tree
 from project.weather.imports.checking import Problem
 from project.weather.imports.doubles import scan
-from project.weather.imports.files import FileError, MissingColumnsError, Pieces
+from project.weather.imports.files import Chunk, FileError, MissingColumnsError, Pieces
 from project.weather.imports.kinds import KINDS, FileKind, Read
 from project.weather.imports.queries import bad_row
 from project.weather.imports.tasks import Counts, Reading, nothing_taken
@@ -59,14 +62,27 @@ def _look_at(kind: FileKind[Any], pieces: Pieces, found: Preview) -> None:
     kind.tree = load_tree() if kind.uses_tree else None
     found.total = kind.scan.total
     for chunk in table.chunks(settings.import_chunk_rows):
-        read = kind.read(chunk)
-        _add(found, _tried(kind, read), read)
+        _look_at_rows(kind, chunk, found)
         if found.failed > settings.import_max_errors:
             raise FileError(f"More than {settings.import_max_errors} rows are bad.")
     if found.bad_rows:
         first = found.bad_rows[0]
         shown = bad_row(first.row, first.column, first.reason)
         found.error = nothing_taken(Counts(found.total, failed=found.failed), shown)
+
+
+def _look_at_rows(kind: FileKind[Any], chunk: Chunk, found: Preview) -> None:
+    read = kind.read(chunk)
+    try:
+        counts = _tried(kind, read)
+    except OperationalError as error:
+        if not isinstance(error.orig, QueryCanceled) or len(chunk.rows) < 2:
+            raise
+        # As in the import: fewer rows take less of a statement's time.
+        for half in chunk.halves():
+            _look_at_rows(kind, half, found)
+        return
+    _add(found, counts, read)
 
 
 def _tried(kind: FileKind[Any], read: Read[Any]) -> Counts:
