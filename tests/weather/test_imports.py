@@ -311,7 +311,10 @@ class TestFilesThatCannotBeRead:
         [
             (b"   \n \n", "empty"),
             (b"\xef\xbb\xbf", "Missing columns"),
-            (f"{NOW},{ONE},1,55,37\n".encode(), "Missing columns: ts, msisdn, original_sub_plan"),
+            (
+                f"2026-01-05T10:00:00Z,{ONE},1,55,37\n".encode(),
+                "Missing columns: ts, msisdn, original_sub_plan",
+            ),
             (b"ts,msisdn,lat,lon\n1,2,3,4\n", "Missing columns: original_sub_plan. The file has"),
             (b"ts,msisdn,msisdn,original_sub_plan,lat,lon\n", "twice: msisdn"),
             (bytes(range(256)) * 10, "no text"),
