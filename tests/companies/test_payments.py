@@ -248,6 +248,25 @@ class TestPurchase:
         assert_problem(operator.post("/api/payments", json=body | changes), status, field)
         assert operator.get("/api/payments").get_json()["data"] == []
 
+    @pytest.mark.parametrize("status", [400, 401])
+    def test_what_was_not_taken_is_begun_by_the_same_request_once_that_is_mended(
+        self,
+        operator: FlaskClient,
+        new_package: NewPackage,
+        simulator: SimulatorClient,
+        status: int,
+    ) -> None:
+        simulator.add_fault("/yookassa/v3/payments", status=status, times=1)
+        body = {"customer": "shopper", "package_id": new_package(), "return_url": RETURN_URL}
+        key = {"Idempotency-Key": "order-17"}
+        assert_problem(operator.post("/api/payments", json=body, headers=key), 402, "payment_id")
+
+        begun = [operator.post("/api/payments", json=body, headers=key) for _ in range(2)]
+
+        assert [answer.status_code for answer in begun] == [201, 201]
+        first, again = (answer.get_json()["payment_id"] for answer in begun)
+        assert first == again
+
     def test_what_the_provider_does_not_take_is_a_problem_and_is_kept(
         self, operator: FlaskClient, new_package: NewPackage, simulator: SimulatorClient
     ) -> None:

@@ -18,7 +18,7 @@ from project.billing.payments.schemas import (
 from project.billing.states import PaymentState
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator, public
-from project.core.errors import ChargeRefused
+from project.core.errors import PaymentRequired
 from project.core.idempotency import idempotent
 from project.core.input import read_body
 from project.core.network_guard import check_url
@@ -53,7 +53,7 @@ def begin_purchase(body: dict[str, Any]) -> dict[str, Any]:
     check_url(body["return_url"], field="return_url")
     payment = service.purchase(body["customer"], body["package_id"], body["return_url"])
     if payment.state == PaymentState.CANCELED:
-        raise ChargeRefused(
+        raise PaymentRequired(
             f"The provider did not take the payment {payment.id}: {payment.reason}.",
             {"payment_id": [str(payment.id)]},
         )
