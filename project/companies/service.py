@@ -20,7 +20,7 @@ from project.core.errors import BadRequest, Conflict, Forbidden, NotFound, Unaut
 from project.core.secrets import new_token, token_hash
 from project.extensions import db
 
-KIND = "company"
+KIND = customers.COMPANY
 WRONG_LOGIN = "The email or the password is wrong."
 TOKEN_LIVES_FOR = timedelta(days=30)
 ADDRESS_KNOWN_FOR = timedelta(days=180)

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from ops.postgres import packaged_binaries
 from project.billing import installation
+from project.billing.customers.service import ensure_customer
 from project.billing.payments.jobs import charge_due, match_pending, match_successful
 from project.core.errors import ServiceUnavailable
 from project.core.transaction import transaction
@@ -21,6 +22,7 @@ from tests.time_machine import Clock
 
 END = datetime(2027, 2, 15, 10, tzinfo=UTC)
 CREATE = "/yookassa/v3/payments"
+SUCCEEDED = {"status": "succeeded"}
 
 
 class Backup:
@@ -176,6 +178,36 @@ def test_last_transactions_that_a_failover_lost_are_found_in_the_books(
     charge_due()
 
     once_each(desk, due)
+
+
+@pytest.mark.parametrize("lost", ["the company", "the package"])
+def test_who_gets_the_number_of_what_was_lost_gets_none_of_its_money(
+    desk: Desk, clock: Clock, tmp_path: Path, lost: str
+) -> None:
+    known = desk.package(price=2500)
+    with transaction():
+        assert installation.hold() is None
+        ensure_customer("company", "40", payment_method_id="another's card")
+    backup = Backup(tmp_path / "before.dump")
+    number = "41" if lost == "the company" else "40"
+    package = known if lost == "the company" else desk.package(price=2500)
+    with transaction():
+        payer = ensure_customer("company", number)
+    paid = desk.purchase(payer, package)
+    desk.simulator.control("POST", f"/yookassa/payments/{paid.external_id}/settle", SUCCEEDED)
+    match_pending()
+    backup.restore()
+
+    clock.advance(minutes=10)
+    with transaction():
+        ensure_customer("company", number, payment_method_id="another's card")
+    assert lost == "the company" or desk.package(price=9900) == package
+    assert (match_successful(), match_successful()) == (1, 1)
+
+    assert desk.payments() == []
+    assert desk.cases() == [("paid_there_missing_here", "open")]
+    with transaction():
+        assert ensure_customer("company", number).payment_method_id == "another's card"
 
 
 def rows(table: str) -> list[dict[str, Any]]:

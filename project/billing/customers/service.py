@@ -12,8 +12,9 @@ from project.core.errors import BadRequest, NotFound
 from project.core.models import Timestamp
 from project.extensions import db
 
-KINDS = ("company", "external", "msisdn")
+COMPANY = "company"
 EXTERNAL = "external"
+KINDS = (COMPANY, EXTERNAL, "msisdn")
 
 
 def ensure_customer(

@@ -11,7 +11,7 @@ import uuid_utils.compat
 from sqlalchemy import select
 
 from project.billing import installation, queries
-from project.billing.customers.service import customer_named, known_customers
+from project.billing.customers.service import COMPANY, customer_named, known_customers
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.payments.settlement import settle
 from project.billing.providers.base import ProviderPayment
@@ -27,6 +27,10 @@ from project.extensions import db
 log = structlog.get_logger()
 
 MAX_ID_DIGITS = 18
+NUMBER_TAKEN = (
+    "its metadata name a customer or package that was lost with the database: what has that number "
+    "now was made after the payment"
+)
 
 
 class Repairs:
@@ -72,6 +76,8 @@ class Repairs:
             customer = customers.get(item.metadata.get("customer", ""))
             if package is None or customer is None or not _is_ours(item):
                 continue
+            if _has_taken_its_number(package, customer, item):
+                continue
             payment = self._new_payment(item, package, customer)
             if payment.subscription_id is not None:
                 db.session.add(payment)
@@ -93,6 +99,9 @@ class Repairs:
         customer = _customer(item, customers) if package is not None else None
         if package is None or customer is None:
             self._leave(kind, item, "its metadata name nothing of ours")
+            return kind
+        if _has_taken_its_number(package, customer, item):
+            self._leave(kind, item, NUMBER_TAKEN)
             return kind
         agrees = (package.price, package.currency) == (item.amount, item.currency)
         if not agrees and not _is_ours(item):
@@ -145,6 +154,18 @@ def _is_foreign(item: ProviderPayment) -> bool:
 
 def _is_ours(item: ProviderPayment) -> bool:
     return item.metadata.get("installation") == str(installation.installation_key())
+
+
+def _has_taken_its_number(package: Package, customer: Customer, item: ProviderPayment) -> bool:
+    """Tell whether a payment of ours names a number that a restored database has given anew.
+
+    Numbers are counted on from the backup, so that what is made after it gets those of what was
+    lost. References of customers outside are theirs, and stay the same.
+    """
+    if not _is_ours(item):
+        return False
+    is_numbered = customer.kind == COMPANY and customer.created_at > item.created_at
+    return is_numbered or package.created_at > item.created_at
 
 
 def _period_asked_for(
