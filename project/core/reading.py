@@ -124,7 +124,8 @@ class PreparedQuery:
         if loop is None:
             return self.one(parameters)
         if self._line is None or self._line.loop is not loop:
-            self._line = _Line(loop, self._name, str(self._compiled).encode())
+            # A connection that `one` has used may know the statement by its plain name already.
+            self._line = _Line(loop, self._name + b"_line", str(self._compiled).encode())
         known = self._constants | parameters
         values = [known[name] for name in self._names]
         try:
@@ -223,17 +224,30 @@ class _Line:
         self.loop.add_reader(self._socket, self._receive)
 
     def _open(self) -> Any:
+        try:
+            connection = self._prepared()
+        except LineCut:
+            # A restarted server leaves a pool of dead connections behind.
+            _reader().dispose()
+            connection = self._prepared()
+        connection.pgconn.nonblocking = 1
+        connection.pgconn.enter_pipeline_mode()
+        return connection
+
+    def _prepared(self) -> Any:
+        """Return a connection that knows the statement. Raises LineCut if it was a dead one."""
         # Taken out of the pool, which knows how to connect, for good.
         pooled = _reader().raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()
         prepared = connection.pgconn.prepare(self._name, self._sql)
-        if prepared.status not in WORKED:
-            connection.close()
-            raise error_from_result(prepared)
-        connection.pgconn.nonblocking = 1
-        connection.pgconn.enter_pipeline_mode()
-        return connection
+        if prepared.status in WORKED:
+            return connection
+        is_dead = connection.closed
+        connection.close()
+        if is_dead:
+            raise LineCut(prepared.error_message.decode("utf-8", "replace"))
+        raise error_from_result(prepared)
 
     def _flush(self) -> None:
         is_writing = bool(self._pgconn.flush())

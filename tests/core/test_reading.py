@@ -1,8 +1,10 @@
 """A statement prepared once a connection: what it returns, and what it outlives."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +15,7 @@ from sqlalchemy import cast as as_type
 from sqlalchemy import text as raw
 
 from project.core import reading
-from project.core.reading import PreparedQuery
+from project.core.reading import LineCut, PreparedQuery
 from project.extensions import db
 
 VALUES = {
@@ -95,3 +97,33 @@ def test_a_process_takes_few_connections_however_many_threads_ask(app: Flask) ->
 
     assert answers == [(1,)] * 12
     assert reading._reader().pool.checkedin() == reading.CONNECTIONS
+
+
+def read_on_a_loop_of_its_own(query: PreparedQuery) -> tuple[Any, ...] | None:
+    async def read() -> tuple[Any, ...] | None:
+        try:
+            return await query.read({})
+        finally:
+            if query._line is not None:
+                query._line._cut(LineCut("the test is over"))
+
+    return asyncio.run(read())
+
+
+def test_threads_and_the_loop_may_prepare_a_statement_on_the_same_connections(app: Flask) -> None:
+    reading._reader().dispose()
+    query = PreparedQuery(select(literal_column("42")))
+    assert query.one({}) == (42,)
+
+    assert read_on_a_loop_of_its_own(query) == (42,)
+
+
+def test_a_loop_that_finds_only_cut_connections_makes_a_new_one(
+    app: Flask, cut_connections: Callable[[], None]
+) -> None:
+    query = PreparedQuery(select(literal_column("43")))
+    assert query.one({}) == (43,)
+
+    cut_connections()
+
+    assert read_on_a_loop_of_its_own(query) == (43,)
