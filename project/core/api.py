@@ -148,15 +148,20 @@ def register(app: Flask) -> None:
         IdConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": IdConverter.largest}
     )
     document_view = app.view_functions["api-docs.openapi_json"]
-    app.view_functions["api-docs.openapi_json"] = _open_to_all(document_view)
+    app.view_functions["api-docs.openapi_json"] = _written_once(document_view)
 
 
-def _open_to_all(method: Any) -> Any:
+def _written_once(document_view: Any) -> Any:
+    """Return a view of the document for everybody, who cannot make us write half a MB each time."""
+    written: list[bytes] = []
+
     @public
     @own_transactions
-    @wraps(method)
-    def view() -> Any:
-        return method()
+    @wraps(document_view)
+    def view() -> Response:
+        if not written:
+            written.append(document_view().get_data())
+        return Response(written[0], mimetype="application/json")
 
     return view
 

@@ -1,6 +1,7 @@
 """What surrounds the resources: health, the document of the API, the clock, the rate limit."""
 
 import re
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -100,6 +101,15 @@ def test_the_document_names_every_address(app: Flask, client: FlaskClient) -> No
     assert {"200", "400", "404", "409", "413", "415", "429", "503"} <= register["responses"].keys()
     assert register["security"] == []
     assert paths["/api/apps"]["post"]["security"] == [{"operatorKey": []}]
+
+
+def test_the_document_is_written_once(app: Flask, client: FlaskClient) -> None:
+    first = client.get("/openapi.json").get_data()
+    began = time.process_time()
+
+    assert all(client.get("/openapi.json").get_data() == first for _ in range(20))
+
+    assert time.process_time() - began < 1, "twenty that are written anew take two seconds"
 
 
 def test_the_documentation_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
