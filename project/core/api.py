@@ -127,6 +127,7 @@ class ProblemSchema(Schema):
 
 def register(app: Flask) -> None:
     """Prepare the application for the blueprints of the domains."""
+    app.request_class = inputs.ApiRequest
     app.session_interface = NoSessions()
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

@@ -12,6 +12,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, valida
 from webargs.flaskparser import FlaskParser
 from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.formparser import FormDataParser
 
 from project.config import get_settings
 from project.core.errors import BadRequest as BadInput
@@ -26,6 +27,27 @@ MAX_LIMIT = 1000
 MAX_PAGE = 1_000_000
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class ApiRequest(Request):
+    """A request whose form is read as a whole or refused.
+
+    By itself werkzeug takes one that it cannot read for an empty one.
+    """
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Return a parser that raises ValueError for a form that is not in order."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+    def _load_form_data(self) -> None:
+        try:
+            super()._load_form_data()
+        except UnicodeDecodeError as error:
+            raise BadRequest("Names of fields and files in a form must be UTF-8.") from error
+        except ValueError as error:
+            raise BadRequest("The form cannot be read.") from error
 
 
 class InputParser(FlaskParser):

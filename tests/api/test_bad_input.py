@@ -115,6 +115,16 @@ def test_a_broken_multipart_form(client: FlaskClient, body: bytes, boundary: str
     assert_problem(client.post(REGISTER, data=body, content_type=content_type), 400)
 
 
+def test_a_form_that_cannot_be_read_is_not_taken_for_an_empty_one(client: FlaskClient) -> None:
+    part = 'name="uid"; filename="Prévisions.csv"'.encode("latin-1")
+    body = b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n\r\nx\r\n--b--\r\n"
+
+    answer = client.post(REGISTER, data=body, content_type="multipart/form-data; boundary=b")
+
+    assert_problem(answer, 400)
+    assert answer.get_json()["detail"] == "Names of fields and files in a form must be UTF-8."
+
+
 def test_a_file_in_place_of_a_field_is_not_read(client: FlaskClient, factory: Factory) -> None:
     app = factory.app()
     parts = {"appId": str(app.id), "language": "en", "os": "ios"}
