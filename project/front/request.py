@@ -1,5 +1,6 @@
 """A request as it was read: what its line and headers say, each with one reading."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,6 +14,8 @@ from project.front.bodies import Body
 
 MAX_TARGET_BYTES = 8_192
 VERSIONS = ("1.1", "1.0")
+HOST = re.compile(r"(\[[0-9A-Za-z:.~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+"""A name or address and a port, as RFC 3986 writes them: what RFC 9112 wants refused is not."""
 
 
 class Refused(Exception):
@@ -64,6 +67,8 @@ class Request:
         hosts = self.headers.get("host", ())
         if len(hosts) != 1 and (hosts or self.version == "1.1"):
             raise Refused(HTTPStatus.BAD_REQUEST, "Send one Host header.")
+        if hosts and not HOST.fullmatch(hosts[0]):
+            raise Refused(HTTPStatus.BAD_REQUEST, "The Host header is not valid.")
         encodings = self.headers.get("transfer-encoding")
         if encodings is not None:
             if [encoding.lower() for encoding in encodings] != ["chunked"]:
