@@ -53,6 +53,7 @@ FORBIDDEN_NETWORKS: tuple[Network, ...] = tuple(
 MAX_URL_LENGTH = 2048
 MAX_NAME_LENGTH = 253
 LABEL = re.compile(r"[a-z0-9_-]{1,63}", re.IGNORECASE)
+BRACKETS = re.compile(r"[^/?#]*//[^/?#]*\[")
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 
 
@@ -152,6 +153,8 @@ def _objection(url: str, addresses: Sequence[str]) -> str | None:
         return "It must not contain a user name or password."
     if parsed.port == 0:
         return "Nothing can be sent to port 0."
+    if BRACKETS.match(url) and not _is_address(host):
+        return "What stands in brackets is no address."
     if not _is_address(host) and not _is_name(host):
         return (
             f"{host[:80]} is no host name: names are labels of 1 to 63 letters, digits and hyphens."

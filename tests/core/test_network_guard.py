@@ -177,6 +177,7 @@ UNSENDABLE = [
     f"http://{'.'.join(['label'] * 51)}/",
     "http://[v7.10.0.0.1]/",
     "http://[vF.2606:4700::1]/",
+    "http://[v9.relay]/",
     "http://example.com:0/",
     "http://example.com:70000/",
     "http://sp%20ace.example.com/",
