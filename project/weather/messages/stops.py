@@ -19,14 +19,17 @@ from project.weather.states import (
 )
 
 _NO_WORD = re.compile(r"[\W_]+")
+# Cyrillic capitals that look like Latin ones: a word may be typed with letters of both.
+_LOOKALIKES = str.maketrans("авекмнорстух", "abekmhopctyx")
 MAX_TEXT = 500
 
 
 def _words(text: str) -> list[str]:
-    """Return the words without accents, dots of an i, and signs that nobody sees."""
+    """Return the words as they look: without accents, dots of an i, and signs that nobody sees."""
     seen = "".join(char for char in text if unicodedata.category(char) != "Cf")
-    bare = unicodedata.normalize("NFKD", seen.casefold()).replace("ı", "i")
+    bare = unicodedata.normalize("NFKD", seen).casefold().replace("ı", "i")
     plain = "".join(char for char in bare if not unicodedata.combining(char))
+    plain = plain.translate(_LOOKALIKES)
     words = [word for word in _NO_WORD.split(plain) if word]
     is_spelled = len(words) > 1 and all(len(word) == 1 for word in words)
     return ["".join(words)] if is_spelled else words
@@ -47,7 +50,11 @@ PHRASES = _phrases(
         "bitir",
         "abonelikten çık",
         "abonelik iptal",
+        "abonelik iptali",
         "aboneliği iptal et",
+        "iptal etmek istiyorum",
+        "durdurun",
+        "durdurunuz",
         "istemiyorum",
     ),
     *("стоп", "стоп все", "отказ", "отписка", "отписаться", "отпиши", "отпишите", "отмена"),
@@ -68,8 +75,20 @@ FIRST_WORDS = _phrases("stop", "stopall", "unsubscribe", "dur", "durdur", "ст�
 COURTESIES = _phrases(
     *("please", "pls", "plz", "reply", "text", "send", "now", "thanks", "thank", "you", "thx"),
     *("my", "me", "this", "these", "subscription", "service", "messages", "texts", "sms"),
-    *("lütfen", "yazın", "yaz", "artık", "teşekkürler", "mesaj", "mesajları", "hemen"),
+    *(
+        "aboneliğimi",
+        "üyeliğimi",
+        "lütfen",
+        "yazın",
+        "yaz",
+        "artık",
+        "teşekkürler",
+        "mesaj",
+        "mesajları",
+        "hemen",
+    ),
     *("пожалуйста", "пожалуиста", "пжл", "спасибо", "меня", "мне", "смс", "рассылку", "подписку"),
+    *("от", "рассылки", "подписки"),
 )
 
 

@@ -32,13 +32,15 @@ TEMPLATES = {
 
 # What files and databases write where there is nothing, in any case.
 NOTHING = frozenset(
-    {"", "null", "(null)", "<null>", "\\n", "nan", "nat", "none", "nil", "na", "n/a", "#n/a"}
-    | {"<na>", "inf", "-inf", "undefined", "-", "--", "---", "?", "no data", "nodata"}
+    {"", "null", "(null)", "<null>", "\\n", "nan", "nat", "none", "nil", "na", "n/a", "n.a"}
+    | {"<na>", "inf", "undefined", "no data", "nodata", "1.#qnan", "1.#ind", "1.#inf"}
 )
+# What a spreadsheet writes for a formula that failed, in any language: #N/A, #VALUE!, #ЗНАЧ!
+_FAILED_FORMULA = re.compile(r"#[^\W\d_][\w/]*[!?]?")
 NO_TEXT = "-"
-_NUMBER = r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?"
+_NUMBER = r"[+\u2212-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?"
 _BARE_NUMBER = re.compile(rf"{_NUMBER}(?:\s?-\s?{_NUMBER})?", re.IGNORECASE | re.ASCII)
-_LEADING_POINT = re.compile(r"(?<![\w.])\.(?=\d)")
+_LEADING_POINT = re.compile(r"(?<![\w.])(?:\.|(?<!,),)(?=\d)")
 _DOTS_BEFORE_TEXT = re.compile(r"^[. ]+(?!\d)")
 _JOINERS = "\u200c\u200d"
 
@@ -80,13 +82,21 @@ def _length(text: str, in_gsm: bool) -> int:
 def _clean(text: str) -> str:
     """Return the forecast as it is to be read; nothing where its source wrote that it has none.
 
-    A number keeps its point, "0.5" also where ".5" is written; a sentence's last dot is the
-    template's.
+    A number keeps its point or comma, "0.5" also where ".5" is written; a sentence's last dot is
+    the template's.
     """
     seen = "".join(_seen(text, at) for at in range(len(text)))
-    dotted = _LEADING_POINT.sub("0.", _DOTS_BEFORE_TEXT.sub("", " ".join(seen.split())))
+    dotted = _LEADING_POINT.sub(r"0\g<0>", _DOTS_BEFORE_TEXT.sub("", " ".join(seen.split())))
     cleaned = dotted.rstrip(" .")
-    return "" if cleaned.casefold() in NOTHING else cleaned
+    return "" if _is_nothing(cleaned) else cleaned
+
+
+def _is_nothing(text: str) -> bool:
+    """Tell whether a source wrote that it has none, in signs alone too: dashes, question marks."""
+    bare = text.casefold().strip("\"'+-\u2212")
+    if bare in NOTHING or _FAILED_FORMULA.fullmatch(bare):
+        return True
+    return all(char == "\ufffd" or unicodedata.category(char)[0] in "PZ" for char in bare)
 
 
 def _seen(text: str, at: int) -> str:

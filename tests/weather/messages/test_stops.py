@@ -38,7 +38,9 @@ def test_what_nobody_sees_changes_nothing(word: str, data: st.DataObject) -> Non
     "text",
     ["ＳＴＯＰ", "S T O P", "s.t.o.p", "Stop. Thank you", "STOP sending me this", "DUR",
      "dur artık", "Reply STOP to end", "cancel my subscription", "отпишите меня",
-     "İPTAL ET", "ıptal"],
+     "İPTAL ET", "ıptal", "\U0001d412\U0001d413\U0001d40e\U0001d40f", "CTО\u041f", "ST\u041e\u0420",
+     "aboneliğimi iptal et", "İptal etmek istiyorum", "DURDURUN", "отмена подписки",
+     "отказ от рассылки"],
 )  # fmt: skip
 def test_other_ways_to_say_it(text: str) -> None:
     assert says_stop(text)
@@ -49,7 +51,9 @@ def test_other_ways_to_say_it(text: str) -> None:
     ["", "...", "please", "when will the rain stop?", "will it end today", "the bus does not stop",
      "don't stop", "please do not cancel", "stopwatch", "weekend", "the end", "end of the week?",
      "durum nedir", "yağmur ne zaman dur", "iptal etme", "çıkalım mı", "отменят ли рейс",
-     "когда кончится дождь", "отказали в кредите", "start", "yes", "unstop", "revoked", "reply me"],
+     "когда кончится дождь", "отказали в кредите",
+     "отказ от прогноза дождя", "отмена рейса", "iptal etmek istemedim",
+     "start", "yes", "unstop", "revoked", "reply me"],
 )  # fmt: skip
 def test_something_else_is_no_stop(text: str) -> None:
     assert not says_stop(text)

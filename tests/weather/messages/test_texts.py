@@ -95,6 +95,8 @@ def shown(today: str, tomorrow: str = "b") -> str:
         (".5 mm", "0.5 mm"), (".5-.75", "0.5-0.75"), ("Sunny.", "Sunny"), ("...Sunny", "Sunny"),
         ("Sunny...", "Sunny"), ("v.5", "v.5"), ("1.2.3", "1.2.3"), ("\\N", "-"), ("NULL", "-"),
         ("nan", "-"), ("N/A", "-"), ("...", "-"), ("None", "-"), ("Nanjing", "Nanjing"),
+        (",75", "0,75"), ("-,75", "-0,75"), ("Rain ,5", "Rain 0,5"), ("Rain,5", "Rain,5"),
+        ("Null Island", "Null Island"), ("#1 of May", "#1 of May"), ("\u2600", "\u2600"),
         ("nullified", "nullified"), ("Sun\u200bny", "Sunny"), ("a\u00adb", "ab"), ("a\tb", "a b"),
     ],
 )  # fmt: skip
@@ -112,7 +114,33 @@ def test_a_number_stays_that_number(value: Decimal) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", "NULL", "\\N", "nan", "None", "n/a", "...", None, "\u200b"]
+    "written",
+    [
+        "",
+        "NULL",
+        "\\N",
+        "nan",
+        "None",
+        "n/a",
+        "...",
+        None,
+        "\u200b",
+        "\u2014",
+        " \u2013 ",
+        "***",
+        "??",
+        "N.A.",
+        "-nan",
+        "+inf",
+        "'NULL'",
+        '"n/a"',
+        "#REF!",
+        "#DIV/0!",
+        "#NAME?",
+        "#ДЕЛ/0!",
+        "#YOK",
+        "\ufffd",
+    ],
 )
 def test_without_either_day_there_is_no_forecast(written: str | None) -> None:
     assert not has_forecast(written, written)
@@ -142,6 +170,7 @@ def test_a_cut_parts_no_sequence() -> None:
     ("written", "read"),
     [
         ("0.1", "0.1 mm"), (".5", "0.5 mm"), ("-3", "-3 mm"), ("0,4", "0,4 mm"),
+        ("\u22122.5", "\u22122.5 mm"), (",5", "0,5 mm"),
         ("1e-2", "1e-2 mm"), ("0.1 - 0.4", "0.1 - 0.4 mm"), ("0.1 mm", "0.1 mm"), ("10%", "10%"),
         ("20C", "20C"), ("Rain", "Rain"), ("NULL", "-"),
     ],
