@@ -12,6 +12,7 @@ from project.core import clock
 from project.core.transaction import transaction
 from project.extensions import db
 from project.weather.imports import jobs, running
+from project.weather.imports.kinds import NO_FORECASTS
 from project.weather.models import SmsStop, TaskChunk
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
@@ -390,6 +391,27 @@ class TestFilesThatCannotBeRead:
         assert task["state"] == "failure"
         assert task["error"].startswith("More than 10 rows")
         assert desk.shown(TWO) is None
+
+
+class TestWithoutForecasts:
+    @pytest.mark.parametrize("what", ["additions", "updates"])
+    def test_a_file_says_once_that_there_are_none_yet(self, desk: Operator, what: str) -> None:
+        header = ADDITIONS if what == "additions" else UPDATES
+        plan = "1," if what == "additions" else ""
+        desk.subscriber(ONE)
+        desk.subscriber(TWO)
+        content = lines(header, *(f"{NOW},{number},{plan}59.9,30.3" for number in (ONE, TWO)))
+
+        found = desk.upload(what, content, dry_run=1).json["data"]
+        task = desk.imported(what, content)
+
+        assert found["note"] == task["note"] == NO_FORECASTS
+        assert (counts(task), desk.notes(task["id"])) == ((0, 2, 0, 0), [])
+        desk.forecast(1, (59.9, 30.3))
+        assert desk.imported(what, content)["note"] is None
+
+    def test_those_that_say_nothing_of_a_place_do_not_mind(self, desk: Operator) -> None:
+        assert desk.imported("cancellations", lines(CANCELLATIONS, f"{NOW},{ONE}"))["note"] is None
 
 
 class TestTaskStatus:

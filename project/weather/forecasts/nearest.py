@@ -87,6 +87,11 @@ class ForecastTree:
         self.gids, self.lat, self.lon = gids[first_of_each], lat[first_of_each], lon[first_of_each]
         self.tree = cKDTree(unit_vectors(self.lat, self.lon)) if len(self.gids) else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there was no active forecast at all."""
+        return self.tree is None
+
     def nearest(self, lat: Floats, lon: Floats) -> Assigned:
         """Return the forecast for each place."""
         if self.tree is None or not len(lat):

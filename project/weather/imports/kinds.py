@@ -45,6 +45,7 @@ PLANS: dict[str, Plan | None] = {
 """What original_sub_plan says; None is a cancellation. 11 and 21 are a carrier's services."""
 NOT_A_PLAN = "Not a plan: 1, 11 or daily; 2, 21 or weekly; 0 or cancelled."
 NO_FORECAST = "No forecast is near enough: no message is made until there is one."
+NO_FORECASTS = "There is no active forecast yet: no message is made until there is one near enough."
 LOCAL_NUMBER = (
     "With its first digits for a country code this is no mobile number abroad: is it a local one?"
     " Write it with its country code, or with a plus sign."
@@ -111,6 +112,12 @@ class FileKind(ABC, Generic[Row]):
         if table.encoding.is_doubtful and self.has_texts:
             raise FileError(table.encoding.note)
         return table
+
+    def note_on(self, table: Table) -> str | None:
+        """Return what is to be told once of the whole file, if there is something."""
+        has_no_forecasts = self.tree is not None and self.tree.is_empty
+        notes = (table.encoding.note, NO_FORECASTS if has_no_forecasts else None)
+        return " ".join(note for note in notes if note) or None
 
     def check(self, chunk: Chunk) -> tuple[list[int], Sequence[datetime] | None]:
         """Tell which rows of a chunk are good, and when they happened."""
@@ -194,7 +201,7 @@ class Additions(FileKind[Event]):
                     found.append(Cancellation(number, at))
                     continue
                 near = nearest.at(place)
-                if near is None and self.tree.tree is not None:
+                if near is None and not self.tree.is_empty:
                     checked.note(index, "lat", NO_FORECAST, f"{lats[index]} {lons[index]}")
                 found.append(Addition(number, plan, lats[index], lons[index], near, at))
             return found

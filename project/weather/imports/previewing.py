@@ -57,9 +57,9 @@ def preview(kind: TaskKind, pieces: Pieces, reading: Reading) -> Preview:
 def _look_at(kind: FileKind[Any], pieces: Pieces, found: Preview) -> None:
     settings = get_settings()
     table = kind.open(pieces)
-    found.encoding, found.note = table.encoding.name, table.encoding.note
-    kind.scan = scan(table, kind.key, kind.check, max_bad=settings.import_max_errors)
     kind.tree = load_tree() if kind.uses_tree else None
+    found.encoding, found.note = table.encoding.name, kind.note_on(table)
+    kind.scan = scan(table, kind.key, kind.check, max_bad=settings.import_max_errors)
     found.total = kind.scan.total
     for chunk in table.chunks(settings.import_chunk_rows):
         _look_at_rows(kind, chunk, found)

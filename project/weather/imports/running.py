@@ -6,16 +6,18 @@ Whoever is killed in between leaves the task at a row boundary; the next worker 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import structlog
-from psycopg.errors import QueryCanceled
+from psycopg.errors import CheckViolation, NotNullViolation, QueryCanceled
 from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from project.config import get_settings
 from project.core import bulk, pump
+from project.core.errors import UNUSABLE_VALUE
 from project.core.queues import wake, wakeup_taken
 from project.core.transaction import transaction
 from project.extensions import db
@@ -35,6 +37,9 @@ from project.weather.subscribers.changes import ChangedMeanwhileError
 log = structlog.get_logger()
 
 TRIES_PER_CHUNK = 3
+UNUSABLE_ROW = (*UNUSABLE_VALUE, CheckViolation, NotNullViolation)
+NOT_TAKEN = "The database does not take what this row says."
+TOO_LATE = "The database had no time for this row, however often it was tried."
 
 Progress = Callable[[int], object]
 
@@ -97,6 +102,7 @@ class _Run:
         self.on_progress = on_progress
         self.done = 0
         self.most_rows = get_settings().import_chunk_rows
+        self.is_last_try = tasks.is_last_try(task)
 
     def work(self) -> None:
         """Go on where the task is, to its end or until the time is up. Raises FileError."""
@@ -121,6 +127,8 @@ class _Run:
         # The next chunk is read and checked while the database is at the last one.
         with closing(ahead(kind.read(chunk) for chunk in chunks)) as reads:
             for read in reads:
+                # Whatever took the time may be over.
+                self.most_rows = min(self.most_rows * 2, get_settings().import_chunk_rows)
                 if not self._take(kind, read):
                     return
                 if self._is_time_up():
@@ -135,13 +143,15 @@ class _Run:
         table = kind.open(self._pieces)
         limit = get_settings().import_max_errors
         kind.scan = scan(table, kind.key, kind.check, max_bad=limit, on_progress=self._keep)
+        if kind.uses_tree:
+            with transaction():
+                self.version = forecasts_version()
+            kind.tree = load_tree()
         with transaction():
             task = tasks.hold(self.id, self.claim_id)
             task.encoding, task.delimiter = table.encoding.name, table.delimiter
-            task.note = table.encoding.note
+            task.note = kind.note_on(table)
             task.total = kind.scan.total
-            self.version = forecasts_version() if kind.uses_tree else None
-        kind.tree = load_tree() if kind.uses_tree else None
         return kind, table
 
     def _pieces(self) -> Iterator[bytes]:
@@ -169,15 +179,33 @@ class _Run:
             except ChangedMeanwhileError:
                 if attempt == TRIES_PER_CHUNK:
                     raise
-            except OperationalError as error:
-                if not isinstance(error.orig, QueryCanceled) or len(chunk.rows) < 2:
-                    raise
-                # The statement had no more time: fewer rows take less of it.
-                self.most_rows = len(chunk.rows) // 2
-                self._keep()
-                return self._take_halves(kind, chunk)
+            except (DBAPIError, *UNUSABLE_VALUE) as error:
+                return self._take_less(kind, chunk, error)
             read = kind.read(chunk)
         return False
+
+    def _take_less(self, kind: FileKind[Any], chunk: Chunk, error: Exception) -> bool:
+        """Take the halves of a chunk that could not be written, or refuse the one row it has.
+
+        Raises the error where it is the database's trouble, which another try may not have; a
+        single row for which there is no time is refused only if it was the trouble of all tries.
+        """
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        is_late = isinstance(cause, QueryCanceled)
+        if not is_late and not isinstance(cause, UNUSABLE_ROW):
+            raise error
+        self._keep()
+        if len(chunk.rows) > 1:
+            if is_late:
+                # The statement had no more time: fewer rows take less of it.
+                self.most_rows = len(chunk.rows) // 2
+            return self._take_halves(kind, chunk)
+        if is_late and not self.is_last_try:
+            raise error
+        read = kind.read(chunk)
+        reason = TOO_LATE if is_late else NOT_TAKEN
+        read.checked.refuse(0, kind.key, reason, chunk.column(kind.key)[0])
+        return self._try_to_take(kind, replace(read, rows=[]))
 
     def _take_halves(self, kind: FileKind[Any], chunk: Chunk) -> bool:
         return all(self._take(kind, kind.read(half)) for half in chunk.halves())
@@ -194,6 +222,7 @@ class _Run:
                 limit = get_settings().import_max_errors
                 tasks.fail(task, f"More than {limit} rows are bad; nothing after them was read.")
         self.next_row = chunk.next_row
+        self.is_last_try = False
         self.done += counts.done
         self.on_progress(counts.done)
         return not is_too_bad

@@ -190,9 +190,14 @@ def fail(task: Task, reason: str) -> None:
     move(task, TaskState.FAILURE)
 
 
+def is_last_try(task: Task) -> bool:
+    """Tell whether no other try follows this one, if it comes no further either."""
+    return task.attempts > get_settings().max_task_retry
+
+
 def retry_later(task: Task, reason: str) -> None:
     """Try the task again after a while, up to MAX_TASK_RETRY times, from where it is."""
-    if task.attempts > get_settings().max_task_retry:
+    if is_last_try(task):
         fail(task, f"Given up after {task.attempts} tries: {reason}")
         return
     task.error = reason[:1000]
