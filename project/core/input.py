@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from flask import Request, g
@@ -45,7 +46,7 @@ class ApiRequest(Request):
         try:
             super()._load_form_data()
         except UnicodeDecodeError as error:
-            raise BadRequest("Names of fields and files in a form must be UTF-8.") from error
+            raise BadRequest("The form must be UTF-8, names of files too.") from error
         except ValueError as error:
             raise BadRequest("The form cannot be read.") from error
 
@@ -66,6 +67,7 @@ class InputParser(FlaskParser):
 
     def load_querystring(self, req: Request, schema: Any) -> Any:
         """Return the query's parameters, each of which may come once."""
+        _require_utf8(unquote_to_bytes(req.query_string), "query")
         given = _single(req.args.to_dict(flat=False), "query")
         if "empty-filters" in get_settings().compatibility:
             given = {name: value for name, value in given.items() if value}
@@ -104,8 +106,21 @@ def _refuse_constant(name: str) -> None:
 
 
 def _parse_form(req: Request) -> dict[str, Any]:
-    req.get_data(cache=True)
-    return _single(req.form.to_dict(flat=False), "form")
+    raw = req.get_data(cache=True)
+    given = _single(req.form.to_dict(flat=False), "form")
+    if req.mimetype == FORM_TYPES[0]:
+        _require_utf8(unquote_to_bytes(raw), "form")
+    elif any("\ufffd" in value for value in given.values()):
+        _require_utf8(raw, "form")
+    return given
+
+
+def _require_utf8(raw: bytes, where: str) -> None:
+    """Raise BadRequest for bytes that werkzeug has put other characters in the place of."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The {where} must be UTF-8.") from error
 
 
 def _single(values: Mapping[str, list[str]], where: str) -> dict[str, Any]:
