@@ -93,6 +93,23 @@ def test_whoever_paid_after_the_backup_pays_no_more(
     once_each(desk, due)
 
 
+def test_what_was_paid_after_the_time_to_which_the_clock_went_back_is_not_paid_again(
+    desk: Desk, clock: Clock, due: list[int], tmp_path: Path
+) -> None:
+    before = clock.set_to(END - timedelta(days=9))
+    backup = Backup(tmp_path / "before.dump")
+    clock.set_to(END)
+    charge_due()
+    backup.restore()
+    clock.set_to(before + timedelta(hours=1))
+
+    charge_due()
+    clock.set_to(END + timedelta(days=2))
+    charge_due()
+
+    once_each(desk, due)
+
+
 def test_while_the_key_lives_the_first_payment_answers_even_unread(
     desk: Desk, clock: Clock, due: list[int], backup: Backup
 ) -> None:
