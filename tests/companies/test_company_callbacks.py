@@ -10,7 +10,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.api.problems import assert_problem
 from tests.companies.conftest import NewPackage, NewShop
-from tests.companies.shop import END, NEXT_END, START, Run, Shop, day
+from tests.companies.shop import END, NEXT_END, PASSWORD, START, Run, Shop, day
 from tests.factories import Factory
 from tests.time_machine import Clock
 
@@ -52,7 +52,8 @@ def of_type(bodies: list[dict[str, Any]], type_: str) -> dict[str, Any]:
 
 def test_a_login_and_a_change(hearing: Shop, run: Run) -> None:
     hearing.log_in()
-    hearing.call("PATCH", "/me", json={"name": "Augusta", "email": "augusta@example.com"})
+    changes = {"name": "Augusta", "email": "augusta@example.com", "current_password": PASSWORD}
+    hearing.call("PATCH", "/me", json=changes)
 
     bodies = heard(hearing, run)
 

@@ -24,7 +24,7 @@ def run_flask(*arguments: str, **environment: str) -> subprocess.CompletedProces
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS * 2,
+        timeout=PATIENCE_SECONDS * 6,
         check=False,
     )
 

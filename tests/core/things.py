@@ -127,6 +127,7 @@ class Errands:
         unrecordable: Callable[[str], bool] = lambda name: False,
         again: bool = False,
         on_call: Callable[[str], object] = lambda name: None,
+        until: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.capacity = capacity
         self.armful = armful or capacity
@@ -135,6 +136,7 @@ class Errands:
         self.unrecordable = unrecordable
         self.again = again
         self.on_call = on_call
+        self.until = until
         self.calls: Counter[str] = Counter()
         self.claims = 0
         self.under_way = 0
@@ -152,6 +154,9 @@ class Errands:
         try:
             self.on_call(thing.name)
             await asyncio.sleep(self.seconds(thing.name))
+            async with asyncio.timeout(30):
+                while not self.until(thing.name):
+                    await asyncio.sleep(0.01)
             if self.fails(thing.name):
                 raise RuntimeError(f"the call for {thing.name} breaks")
             return "done"
