@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from project.billing import commands as billing
+from project.billing import installation
 from project.billing import legacy as legacy_billing
 from project.callbacks import queries as callback_queries
 from project.callbacks.delivery import CallbackDelivery
@@ -76,6 +77,9 @@ def upgrade() -> None:
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": Lock.MIGRATION})
             connection.execute(text("RESET statement_timeout"))
+    with transaction():
+        # Made before anything can be backed up: a restored copy must know its own payments.
+        installation.installation_key()
     click.echo(f"The database is at {health.head_revision()}.")
 
 

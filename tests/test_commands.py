@@ -438,6 +438,8 @@ class TestUpgrade:
         with engine.connect() as connection:
             found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
             assert found.all() == [head_revision()]
+            made = connection.execute(text("SELECT count(*) FROM installation"))
+            assert made.scalar() == 1, "its payments are known as its own from the first backup on"
         engine.dispose()
 
     def test_it_waits_for_another_machine_longer_than_a_statement_may_take(
