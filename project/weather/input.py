@@ -8,6 +8,7 @@ from werkzeug.routing import BaseConverter
 from project.core.errors import NotFound
 from project.core.input import Text
 from project.weather.forecasts.sphere import DECIMALS
+from project.weather.imports.cleaning import phone_number
 from project.weather.numbers import ImpossibleNumberError, normalized
 
 MAX_FORECAST_LENGTH = 200
@@ -61,6 +62,17 @@ class Msisdn(fields.String):
             return normalized(written)
         except ImpossibleNumberError as error:
             raise ValidationError(str(error)) from error
+
+
+class MsisdnOfGateway(Msisdn):
+    """A number as a gateway writes it, also with 00 before it and blanks between its digits."""
+
+    def __init__(self) -> None:
+        super().__init__(required=True, metadata={"pattern": r"^[+ ]?[0-9 ()-]{4,40}$"})
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        written = phone_number(value) if isinstance(value, str) else value
+        return super()._deserialize(written, attr, data, **kwargs)
 
 
 class MsisdnConverter(BaseConverter):

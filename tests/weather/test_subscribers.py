@@ -150,7 +150,8 @@ def test_the_list_is_by_plan_state_and_forecast(desk: Operator) -> None:
 def test_the_older_paths_answer_too(desk: Operator, path: str) -> None:
     assert desk.client.post(f"{path}/", json=BODY).status_code == 201
     assert desk.client.get(f"{path}/79161234567/").json["data"]["plan"] == "daily"
-    assert desk.client.get(f"{path}/task_status/?task_id=x").status_code == 400
+    asked = desk.client.get(f"{path}/task_status/?task_id=x")
+    assert asked.json["task_status"] == "EXPIRED"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, fields, validate
 
 from project.core.input import InputSchema, Moment, PageSchema, Text
-from project.weather.input import Msisdn
+from project.weather.input import Msisdn, MsisdnOfGateway
 from project.weather.states import MessageState
 
 STATE = validate.OneOf([str(state) for state in MessageState])
@@ -107,7 +107,7 @@ class InboundSchema(InputSchema):
     aliases = {"From": "msisdn", "Body": "text"}
     document = {"additionalProperties": True}
 
-    msisdn = Msisdn(required=True)
+    msisdn = MsisdnOfGateway()
     text = fields.String(required=True, validate=validate.Length(max=5000))
 
 

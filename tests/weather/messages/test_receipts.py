@@ -257,6 +257,18 @@ class TestStop:
         assert station.charges(number) == ["charged"]
 
     @pytest.mark.parametrize(
+        "written", [" {}{}", "00{}{}", "{} {}", "+{}-{}", "({}) {}", "00 {} {} "]
+    )
+    def test_it_is_heard_however_the_number_is_written(
+        self, station: Station, client: FlaskClient, written: str
+    ) -> None:
+        number = station.paid()
+        digits = number.removeprefix("+")
+
+        assert self.say(client, written.format(digits[:2], digits[2:]), "STOP") == "stopped"
+        assert station.subscriber(number).state == "stopped"
+
+    @pytest.mark.parametrize(
         "text", ["", "hello", "stopwatch", "the end", "end of the month?", "don't stop", "👍"]
     )
     def test_anything_else_is_ignored(
