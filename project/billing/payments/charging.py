@@ -22,7 +22,7 @@ from project.billing.providers.base import (
     Unknown,
     Unreadable,
 )
-from project.billing.providers.registry import provider_named
+from project.billing.providers.registry import drawing_provider, provider_named
 from project.billing.signals import PlannedCharge, charge_planned
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
@@ -268,7 +268,7 @@ def _payment_row(
         "currency": package.currency,
         "period_start": period.start,
         "period_end": period.end,
-        "provider": customer.provider,
+        "provider": drawing_provider(customer.provider),
         "payment_method_id": customer.payment_method_id,
         "description": package.name,
         "plan": package.period,

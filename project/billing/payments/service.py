@@ -20,6 +20,7 @@ from project.billing.payments.settlement import (
 )
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.providers.base import Rejected
+from project.billing.providers.registry import drawing_provider
 from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
 from project.billing.subscriptions import service as subscriptions
@@ -158,7 +159,7 @@ def _begin(
         "sends": 1,
         "period_start": period.start if period else None,
         "period_end": period.end if period else None,
-        "provider": customer.provider,
+        "provider": drawing_provider(customer.provider),
         "payment_method_id": payment_method_id,
         "return_url": return_url,
         "created_at": now,

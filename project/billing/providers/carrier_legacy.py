@@ -31,6 +31,7 @@ PERIODS = {"daily": "day", "weekly": "week"}
 class LegacyCarrier(Carrier):
     """A carrier's billing service as the older service knew it."""
 
+    name = "carrier_legacy"
     has_inquiry = False
 
     async def create(self, charge: Charge) -> ProviderPayment | Rejected | Unknown:

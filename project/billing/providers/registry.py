@@ -21,6 +21,16 @@ def provider_named(name: str) -> PaymentProvider:
     return _providers(get_settings())[name]
 
 
+def drawing_provider(name: str) -> str:
+    """Return by whom the next payment of a customer of this provider is drawn.
+
+    A payment keeps it: one that was begun in one protocol of the carrier is never asked after, nor
+    sent again, in the other.
+    """
+    speaks_legacy = get_settings().billing_protocol == LEGACY
+    return LegacyCarrier.name if name == Carrier.name and speaks_legacy else name
+
+
 def listing_providers() -> list[PaymentProvider]:
     """Return the providers whose books can be read and compared with ours."""
     known = {**_providers(get_settings()), **_replaced}
@@ -40,10 +50,13 @@ def _providers(settings: Settings) -> dict[str, PaymentProvider]:
         settings.yookassa_secret_key,
         deadline_seconds=settings.provider_timeout_seconds,
     )
-    carrier = (LegacyCarrier if settings.billing_protocol == LEGACY else Carrier)(
-        settings.billing_url,
-        settings.billing_token,
-        deadline_seconds=settings.provider_timeout_seconds,
-        max_sends=settings.max_billing_try_limit,
-    )
-    return {provider.name: provider for provider in (yookassa, carrier)}
+    carriers = [
+        kind(
+            settings.billing_url,
+            settings.billing_token,
+            deadline_seconds=settings.provider_timeout_seconds,
+            max_sends=settings.max_billing_try_limit,
+        )
+        for kind in (Carrier, LegacyCarrier)
+    ]
+    return {provider.name: provider for provider in (yookassa, *carriers)}

@@ -10,6 +10,7 @@ from project.core import pump
 from project.core.transaction import transaction
 from project.weather.messages import jobs
 from project.weather.serving import can_get_messages
+from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station, local
 from tests.weather.world import Operator
@@ -120,3 +121,23 @@ def test_who_has_left_is_not_charged_though_billing_has_not_followed(station: St
     station.change(number, state="canceled", next_message_at=None)
     pump.run(PromptAutopayment())
     assert station.charges(number) == []
+
+
+def test_a_charge_without_an_answer_is_never_sent_again_in_another_protocol(
+    station: Station, clock: Clock, change_settings: ChangeSettings
+) -> None:
+    station.forecast()
+    number = station.number()
+    url = f"{station.simulator.base_url}/carrier"
+    station.carrier_script(number, "drop", then="charged")
+    change_settings(billing_protocol="legacy", billing_url=f"{url}/legacy")
+    station.paid(number)
+    assert (station.charges(number), station.payments(number)) == (["charged"], ["pending"])
+
+    change_settings(billing_protocol="keyed", billing_url=f"{url}/billing")
+    for _ in range(8):
+        clock.advance(hours=1)
+        station.inquire()
+        station.bill()
+
+    assert station.charges(number) == ["charged"]
