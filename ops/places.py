@@ -124,7 +124,8 @@ def _try_home(folder: Path, account: Account | None) -> Home | None:
         # A file system that knows no owners, or one that is read-only.
         pass
     for path in (home.data, folder):
-        if path.is_dir() and not any(path.iterdir()):
+        # What is mounted there, so that an account can reach it, stays.
+        if path.is_dir() and not path.is_mount() and not any(path.iterdir()):
             path.rmdir()
     return None
 

@@ -99,7 +99,7 @@ def _unusable(account: Account) -> str | None:
     files = [PROJECT / "supervisord.conf", PROJECT / "wsgi.py", *_code()]
     if not can_read(account, files):
         return f"The account '{account.name}' cannot read all files of {PROJECT}."
-    trial = [sys.executable, "-c", "import flask, granian, supervisor"]
+    trial = [sys.executable, "-c", "import flask, httptools, supervisor"]
     if run_as(account, trial).returncode != 0:
         return f"The account '{account.name}' cannot run {sys.executable}."
     return None

@@ -364,6 +364,8 @@ ALSO_FOR_GOOD_INPUT = {
     # Where a name leads, only a look at DNS can tell.
     "POST /api/apps": 400,
     "PATCH /api/apps/{app_id}": 400,
+    # A click id that does not fit is left out, but a form may name it once only.
+    "POST /api/devices/register": 400,
     # Whether one day is before another is beyond JSON Schema.
     "GET /api/reports": 400,
     "GET /api/reports/aggregated": 400,
@@ -379,6 +381,8 @@ ALSO_FOR_GOOD_INPUT = {
     # An operator says which company.
     "POST /api/companies/packages": 400,
     "POST /api/companies/packages/cancel": 400,
+    # Where a URL leads, only a look at it can tell.
+    "POST /api/companies/packages/checkout": 400,
     "POST /api/companies/packages/pay": 400,
     "POST /api/companies/secret": 400,
     # Whether all tries fit in before the expiry is beyond JSON Schema.

@@ -30,7 +30,7 @@ CLASSES_WITH_VALUES = ("22", "P0")
 
 def configure(settings: Settings) -> None:
     """Send the product's and its libraries' logs to standard error, one line an event."""
-    # Whoever prints an error of the driver asks it for its text: our logs, RQ, granian, a crash.
+    # Whoever prints an error of the driver asks it for its text: our logs, RQ, a crash.
     type.__setattr__(psycopg.Error, "__str__", without_values)
     type.__setattr__(psycopg.Error, "__repr__", _named_without_values)
     shared: list[Any] = [

@@ -133,7 +133,8 @@ def test_a_hard_refusal_ends_the_tries_at_once(
     desk: Desk, clock: Clock, told: Told, reason: str
 ) -> None:
     sub = desk.subscription(f"canceled:{reason}")
-    clock.set_to(at("2027-02-15"))
+    # The period began some moments after ten.
+    clock.set_to(at("2027-02-15") + timedelta(minutes=1))
     charge_due()
     assert desk.read(sub).state == "expired"
     [payment] = desk.payments(sub)

@@ -75,6 +75,7 @@ def list_cases(query: dict[str, Any]) -> dict[str, Any]:
 @operator(Scope.WRITE)
 @blueprint.arguments(CaseResolveSchema)
 @blueprint.response(200, data_schema(CaseSchema))
+@blueprint.alt_response(409, description="The case has no payment that is yet to be decided.")
 def resolve_case(body: dict[str, Any], case_id: int) -> dict[str, Any]:
     """Close a case, saying what was done, and what is decided about its payment."""
     case = resolve(case_id, body["note"], body.get("decision"))
