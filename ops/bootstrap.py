@@ -36,8 +36,8 @@ REASONS = [
             *("name resolution", "Name or service not known", "Network is unreachable"),
             *("timed out", "Connection refused", "Connection reset", "SSLError", "Retrying"),
         ),
-        "The package index cannot be reached. The first start fetches packages from pypi.org, or "
-        "from the index in pip's settings: check the network and the proxy (HTTPS_PROXY), then run "
+        "The package index cannot be reached. The first start fetches packages from the index in "
+        "pip's settings: check the network and the proxy (HTTPS_PROXY), then run "
         "the same command again.",
     ),
 ]

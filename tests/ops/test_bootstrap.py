@@ -76,7 +76,7 @@ def test_a_package_that_is_another_one(venv: Path, tmp_path: Path):
         ("Error: [Errno 30] Read-only file system: '/srv/p/.venv'", "cannot be written"),
         ("OSError: [Errno 28] No space left on device", "no room left"),
         ("Failed to establish a new connection: [Errno -2] Name or service not known", "network"),
-        ("HTTPSConnectionPool(host='pypi.org', port=443): Read timed out.", "network"),
+        ("HTTPSConnectionPool(host='index.example', port=443): Read timed out.", "network"),
         ("ProxyError('Cannot connect to proxy.')", "proxy"),
     ],
 )
