@@ -60,9 +60,10 @@ def test_an_unknown_email_takes_as_long_as_a_wrong_password(
     def fastest(email: str) -> float:
         seconds = []
         for _ in range(5):
-            begun = time.perf_counter()
+            # Of the processor, not of the clock, which others who work on the machine stretch.
+            begun = time.process_time()
             client.post(PATH, json={"email": email, "password": WRONG})
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.process_time() - begun)
         return min(seconds)
 
     known, unknown = fastest(shop.email), fastest("nobody@example.com")
