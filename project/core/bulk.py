@@ -46,7 +46,9 @@ def insert_rows(
     statement = insert(table).from_select(names, select(*selected))
     if skip_conflicts:
         statement = statement.on_conflict_do_nothing()
-    inserted: CursorResult[Any] = db.session.execute(statement)  # type: ignore[assignment]
+    # Of an INSERT from a SELECT the count is not kept unless it is asked for.
+    counted = statement.execution_options(preserve_rowcount=True)
+    inserted: CursorResult[Any] = db.session.execute(counted)  # type: ignore[assignment]
     return inserted.rowcount
 
 

@@ -5,7 +5,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.errors import UniqueViolation
-from sqlalchemy import Table, select
+from sqlalchemy import Column, MetaData, Table, Text, select, text
 
 from project.core import bulk
 from project.core.models import ApiKey
@@ -48,3 +48,15 @@ def test_rows_are_copied_in_the_callers_transaction(app: Flask) -> None:
     with transaction(read_only=True):
         found = db.session.execute(select(ApiKey.name, ApiKey.key_hash).order_by(ApiKey.id)).all()
     assert [tuple(one) for one in found] == [("a\tb\\N\n", b"1"), ("", b"\x00\xff")]
+
+
+def test_an_insert_tells_how_many_rows_came(app: Flask) -> None:
+    rows = [{"name": name, "url": name} for name in ("a", "b")]
+    made = Table("counted", MetaData(), Column("name", Text, unique=True), Column("url", Text))
+    with transaction() as session:
+        session.execute(
+            text("CREATE TEMPORARY TABLE counted (name text UNIQUE, url text) ON COMMIT DROP")
+        )
+        assert bulk.insert_rows(made, rows[:1]) == 1
+        assert bulk.insert_rows(made, rows, skip_conflicts=True) == 1
+        assert bulk.insert_rows(made, rows, skip_conflicts=True) == 0
