@@ -10,7 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 
 from project.billing import queries
 from project.billing.customers.service import EXTERNAL, ensure_customers
@@ -20,16 +20,15 @@ from project.billing.periods import PeriodUnit, boundary
 from project.billing.providers.registry import DEFAULT_PROVIDER
 from project.billing.states import AtRetryEnd, PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
-from project.core import bulk, clock
+from project.core import clock
 from project.core.errors import BadRequest, Conflict
 from project.core.money import from_decimal_text
-from project.core.moving_in import MovingReport, continue_ids, moment, number
+from project.core.moving_in import MovingReport, continue_ids, insert, moment, number
 from project.core.sql_dump import Row
 from project.extensions import db
 
 TABLES = ("plans", "prices", "subscriptions", "payments")
 IDS_OF_PAYMENTS = UUID("6a1c8a52-3f0e-5a8e-9a53-3f6f0c6f2d11")
-AT_ONCE = 1000
 _UNITS = {"day": PeriodUnit.DAY, "month": PeriodUnit.MONTH, "year": PeriodUnit.YEAR}
 _PAYMENT_STATES = {
     "created": PaymentState.PENDING,
@@ -40,8 +39,6 @@ _PAYMENT_STATES = {
     "canceled": PaymentState.CANCELED,
     "expired": PaymentState.EXPIRED,
 }
-_subscriptions: Table = Subscription.__table__  # type: ignore[assignment]
-_payments: Table = Payment.__table__  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def import_subscriptions(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC)
     packages = _import_packages(dump, report)
     _import_subscriptions(dump, packages, report)
     _import_payments(dump, report)
-    continue_ids(_subscriptions)
+    continue_ids(queries.subscriptions)
     return report
 
 
@@ -286,9 +283,7 @@ def _import_payments(dump: _Dump, report: MovingReport) -> None:
             report.leave_out("payments", row, f"its status is {row.get('status')!r}")
         else:
             new.append(_payment(row, payment_id, subscription, external_ids, dump))
-    for start in range(0, len(new), AT_ONCE):
-        bulk.insert_rows(_payments, new[start : start + AT_ONCE])
-    report.imported["payments"] += len(new)
+    report.imported["payments"] += insert(queries.payments, new)
 
 
 def _payment(

@@ -15,7 +15,7 @@ from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
 from project.companies.sites import take_first_period
 from project.core import clock
-from project.core.errors import ChargeRefused, PaymentRequired
+from project.core.errors import ChargeRefused
 from project.core.transaction import transaction
 
 
@@ -69,17 +69,7 @@ def checkout(company_id: int, package_id: int | None, return_url: str) -> dict[s
     if payment.state == PaymentState.CANCELED and not is_new:
         # What was open here had ended at the provider.
         payment, _ = _begun_checkout(company_id, package_id, return_url)
-    if payment.state == PaymentState.CANCELED:
-        raise PaymentRequired(
-            f"The provider did not take the payment {payment.id}: {payment.reason}.",
-            {"payment_id": [str(payment.id)]},
-        )
-    return {
-        "status": "success",
-        "payment_id": payment.id,
-        "state": payment.state,
-        "confirmation_url": payment.confirmation_url,
-    }
+    return payments.confirmation(payment)
 
 
 def _begun_checkout(company_id: int, package_id: int | None, return_url: str) -> tuple[Any, bool]:

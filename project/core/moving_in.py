@@ -1,16 +1,19 @@
 """What every import from an older system shares: a count of what came of the rows, moments."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from typing import Any
 
 from sqlalchemy import Table, func, select, text
 
+from project.core import bulk
 from project.core.errors import BadRequest
 from project.extensions import db
 
 SHOWN = 20
+AT_ONCE = 1000
 
 
 @dataclass
@@ -59,6 +62,12 @@ def number(row: Mapping[str, str | None], name: str) -> int:
     if not (written.isascii() and written.isdigit() and len(written) <= 18):
         raise BadRequest(f"{name} is {written[:40]!r}, which is no id of the older system.")
     return int(written)
+
+
+def insert(table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows some at a time, leave those that are here already, and return how many came."""
+    chunks = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+    return sum(bulk.insert_rows(table, chunk, skip_conflicts=True) for chunk in chunks)
 
 
 def continue_ids(table: Table) -> None:

@@ -8,24 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, select
 
 from project.callbacks import service as callbacks
-from project.core import bulk, clock, network_guard
+from project.core import clock, network_guard
 from project.core.errors import BadRequest, Conflict
-from project.core.moving_in import MovingReport, continue_ids, moment, number
+from project.core.moving_in import MovingReport, continue_ids, insert, moment, number
 from project.core.secrets import token_hash
 from project.core.sql_dump import Row
 from project.extensions import db
 from project.mobile.apps.service import OWNER_TYPE
-from project.mobile.models import App, Device, DeviceOs, Purchase, PurchaseState
+from project.mobile.models import App, Device, DeviceOs, PurchaseState
+from project.mobile.purchases import queries
 from project.mobile.purchases.service import receipt_hash
 
 TABLES = ("apps", "devices", "purchases")
-AT_ONCE = 1000
 _apps: Table = App.__table__  # type: ignore[assignment]
-_devices: Table = Device.__table__  # type: ignore[assignment]
-_purchases: Table = Purchase.__table__  # type: ignore[assignment]
 
 
 def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> MovingReport:
@@ -42,7 +40,7 @@ def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> Mov
     _import_apps(found["apps"], report)
     devices = _import_devices(found["devices"], report, zone)
     _import_purchases(found["purchases"], devices, report, zone)
-    for kept in (_apps, _devices, _purchases):
+    for kept in (_apps, queries.devices, queries.purchases):
         continue_ids(kept)
     return report
 
@@ -104,7 +102,7 @@ def _import_devices(rows: Sequence[Row], report: MovingReport, zone: tzinfo) -> 
         if key in newest:
             report.leave_out("devices", row, "the same uid of the same app again; the last counts")
         newest[key] = device
-    _insert(_devices, list(newest.values()), "devices", report)
+    _insert(queries.devices, list(newest.values()), "devices", report)
     kept = {
         (row.app_id, row.uid): row
         for row in db.session.execute(select(Device.id, Device.app_id, Device.uid, Device.os))
@@ -166,17 +164,10 @@ def _import_purchases(
             "canceled_at": None if is_active else moment(row.get("updated_at"), zone),
             "created_at": created_at,
         }
-    _insert(_purchases, list(newest.values()), "purchases", report)
+    _insert(queries.purchases, list(newest.values()), "purchases", report)
 
 
 def _insert(table: Table, rows: list[dict[str, Any]], name: str, report: MovingReport) -> None:
-    before = _count(table)
-    for start in range(0, len(rows), AT_ONCE):
-        bulk.insert_rows(table, rows[start : start + AT_ONCE], skip_conflicts=True)
-    new = _count(table) - before
+    new = insert(table, rows)
     report.imported[name] += new
     report.known[name] += len(rows) - new
-
-
-def _count(table: Table) -> int:
-    return db.session.scalar(select(func.count()).select_from(table)) or 0

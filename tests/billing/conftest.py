@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from project.billing import signals
 from project.billing.providers import registry
 from project.billing.signals import SettledPayment, SubscriptionChange
+from project.core import clock as product_clock
 from simulator.client import SimulatorClient
 from tests.billing.desk import Desk
 from tests.billing.memory_provider import MemoryProvider
@@ -37,6 +38,19 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+class StandingTime:
+    """The product's and the provider's time: it moves when it is told to, and never by itself.
+
+    A history that is told again is then the same to the microsecond.
+    """
+
+    def __init__(self) -> None:
+        self.moment = START
+
+    def now(self) -> datetime:
+        return self.moment
 
 
 @pytest.fixture
@@ -96,3 +110,12 @@ def told(app: Flask) -> Iterator[Told]:
         signals.payment_settled.connected_to(listener.hear_settled),
     ):
         yield listener
+
+
+@pytest.fixture
+def standing_time(monkeypatch: pytest.MonkeyPatch) -> StandingTime:
+    """Have time stand still, here and at the provider in memory."""
+    time = StandingTime()
+    monkeypatch.setattr(product_clock, "now", time.now)
+    monkeypatch.setattr(MemoryProvider, "now", lambda _self: time.now())
+    return time

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from flask import Flask
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -30,12 +29,11 @@ from project.billing.payments.notices import hear_notice
 from project.billing.reconciliation import matching
 from project.billing.states import COUNTED_TRIGGERS
 from project.billing.subscriptions.service import expire_some
-from project.core import clock as product_clock
 from project.core import pump
 from project.core.errors import AppError, Conflict
 from project.core.transaction import transaction
 from project.extensions import db
-from tests.billing.conftest import START, Told
+from tests.billing.conftest import START, StandingTime, Told
 from tests.billing.desk import (
     Desk,
     call_provider,
@@ -60,19 +58,6 @@ TROUBLES = [None, LOST_AFTER_THE_WORK, LOST_BEFORE_THE_WORK]
 RECKONED = timedelta(days=4000)
 A_SECOND = timedelta(seconds=1)
 customer_numbers = st.integers(0, 7)
-
-
-class StandingTime:
-    """The product's and the provider's time: it moves when it is told to, and never by itself.
-
-    A history that is told again is then the same to the microsecond.
-    """
-
-    def __init__(self) -> None:
-        self.moment = START
-
-    def now(self) -> datetime:
-        return self.moment
 
 
 class Billing(RuleBasedStateMachine):
@@ -387,14 +372,6 @@ class Billing(RuleBasedStateMachine):
         for payment in self._payments("succeeded"):
             here[names[payment.customer_id]] += payment.amount
         assert here == there
-
-
-@pytest.fixture
-def standing_time(monkeypatch: pytest.MonkeyPatch) -> StandingTime:
-    time = StandingTime()
-    monkeypatch.setattr(product_clock, "now", time.now)
-    monkeypatch.setattr(MemoryProvider, "now", lambda _self: time.now())
-    return time
 
 
 def test_nothing_is_doubled_or_lost_whatever_happens(

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from flask import Flask
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -31,14 +30,13 @@ from project.billing.reconciliation import matching
 from project.billing.reconciliation.books import BooksUnreadable
 from project.billing.reconciliation.restoring import read_books
 from project.billing.subscriptions.service import expire_ended, expire_some
-from project.core import clock as product_clock
 from project.core import pump
 from project.core.transaction import transaction
 from project.extensions import db
-from tests.billing.conftest import START, Told
+from tests.billing.conftest import START, StandingTime, Told
 from tests.billing.desk import Desk, claim_charges, end_leases
 from tests.billing.memory_provider import MemoryProvider
-from tests.billing.test_machine import TABLES, StandingTime
+from tests.billing.test_machine import TABLES
 
 # What a restore puts back, in the order in which rows may be deleted.
 PUT_BACK = ("subscription_periods", "reconciliation_cases", "payments", "subscriptions")
@@ -193,14 +191,6 @@ class Outages(RuleBasedStateMachine):
         for sub in self.subs:
             found = self.desk.read(sub)
             assert (found.state, found.ended_at > now) == ("active", True), found.due_at
-
-
-@pytest.fixture
-def standing_time(monkeypatch: pytest.MonkeyPatch) -> StandingTime:
-    time = StandingTime()
-    monkeypatch.setattr(product_clock, "now", time.now)
-    monkeypatch.setattr(MemoryProvider, "now", lambda _self: time.now())
-    return time
 
 
 def test_outages_and_restores_cost_time_and_nobody(

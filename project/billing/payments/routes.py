@@ -15,10 +15,8 @@ from project.billing.payments.schemas import (
     PurchaseBeginSchema,
     PurchaseBegunSchema,
 )
-from project.billing.states import PaymentState
 from project.core.api import Blueprint
 from project.core.auth import Scope, operator, public
-from project.core.errors import PaymentRequired
 from project.core.idempotency import idempotent
 from project.core.input import read_body
 from project.core.network_guard import check_url
@@ -52,17 +50,7 @@ def begin_purchase(body: dict[str, Any]) -> dict[str, Any]:
     """Begin a payment that the customer confirms at the provider."""
     check_url(body["return_url"], field="return_url")
     payment = service.purchase(body["customer"], body["package_id"], body["return_url"])
-    if payment.state == PaymentState.CANCELED:
-        raise PaymentRequired(
-            f"The provider did not take the payment {payment.id}: {payment.reason}.",
-            {"payment_id": [str(payment.id)]},
-        )
-    return {
-        "status": "success",
-        "payment_id": payment.id,
-        "state": payment.state,
-        "confirmation_url": payment.confirmation_url,
-    }
+    return service.confirmation(payment)
 
 
 @blueprint.get("/<uuid:payment_id>")

@@ -25,7 +25,7 @@ from project.billing.states import PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
 from project.billing.subscriptions import service as subscriptions
 from project.core import clock, http_client
-from project.core.errors import Conflict, NotFound, ServiceUnavailable
+from project.core.errors import Conflict, NotFound, PaymentRequired, ServiceUnavailable
 from project.core.queues import wake
 from project.core.transaction import transaction
 from project.extensions import db
@@ -215,3 +215,18 @@ def existing_payment(payment_id: Any) -> Payment:
     if payment is None:
         raise NotFound(f"There is no payment {payment_id}.")
     return payment
+
+
+def confirmation(payment: Payment) -> dict[str, Any]:
+    """Return what whoever began a payment is answered. Raises PaymentRequired: not taken."""
+    if payment.state == PaymentState.CANCELED:
+        raise PaymentRequired(
+            f"The provider did not take the payment {payment.id}: {payment.reason}.",
+            {"payment_id": [str(payment.id)]},
+        )
+    return {
+        "status": "success",
+        "payment_id": payment.id,
+        "state": payment.state,
+        "confirmation_url": payment.confirmation_url,
+    }
