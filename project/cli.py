@@ -27,8 +27,8 @@ from project.companies import commands as companies
 from project.config import get_settings
 from project.core import auth, clock, health, scheduler, worker
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
+from project.core.legacy_import import ImportReport
 from project.core.locks import Lock
-from project.core.moving_in import MovingReport
 from project.core.queues import QueueName, queue_names
 from project.core.sql_dump import read_dump
 from project.core.transaction import transaction
@@ -308,7 +308,7 @@ class _DryRun(Exception):
 
 
 def _import_legacy(
-    work: Callable[..., MovingReport], dump: Path, timezone: str, dry_run: bool
+    work: Callable[..., ImportReport], dump: Path, timezone: str, dry_run: bool
 ) -> None:
     try:
         zone = ZoneInfo(timezone)

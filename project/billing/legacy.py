@@ -22,8 +22,15 @@ from project.billing.states import AtRetryEnd, PaymentState, SubscriptionState, 
 from project.billing.subscriptions import rules
 from project.core import clock
 from project.core.errors import BadRequest, Conflict
+from project.core.legacy_import import (
+    ImportReport,
+    continue_ids,
+    insert,
+    moment,
+    number,
+    rows_by_table,
+)
 from project.core.money import from_decimal_text
-from project.core.moving_in import MovingReport, continue_ids, insert, moment, number
 from project.core.sql_dump import Row
 from project.extensions import db
 
@@ -43,7 +50,7 @@ _PAYMENT_STATES = {
 
 @dataclass(frozen=True)
 class _Dump:
-    """The rows of the tables that count, in the order of their ids, and how to read moments."""
+    """The rows of the tables that count, and how to read their moments."""
 
     tables: Mapping[str, Sequence[Row]]
     zone: tzinfo
@@ -59,20 +66,14 @@ class _Dump:
         return found
 
 
-def import_subscriptions(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> MovingReport:
+def import_subscriptions(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> ImportReport:
     """Import the rows of a dump; those that are here already, from a run before, stay as they are.
 
     `zone` is the one in which the older service wrote its moments. Raises Conflict where a name or
     an id is taken by something else, BadRequest for plans that cannot be packages.
     """
-    tables: dict[str, list[Row]] = {table: [] for table in TABLES}
-    for table, row in rows:
-        if table in tables:
-            tables[table].append(row)
-    for found in tables.values():
-        found.sort(key=lambda row: number(row, "id"))
-    dump = _Dump(tables, zone)
-    report = MovingReport()
+    dump = _Dump(rows_by_table(rows, TABLES), zone)
+    report = ImportReport()
     packages = _import_packages(dump, report)
     _import_subscriptions(dump, packages, report)
     _import_payments(dump, report)
@@ -85,7 +86,7 @@ def _word(row: Row, name: str) -> str:
     return (row.get(name) or "").lower().replace("cancelled", "canceled")
 
 
-def _import_packages(dump: _Dump, report: MovingReport) -> dict[tuple[int, str], Package]:
+def _import_packages(dump: _Dump, report: ImportReport) -> dict[tuple[int, str], Package]:
     """Make a package of each plan and price; return them by plan and currency."""
     plans = {number(row, "id"): row for row in dump.tables["plans"]}
     prices = dump.tables["prices"]
@@ -130,7 +131,7 @@ def _period(plan: Row) -> dict[str, Any]:
     return {"period": str(unit), "period_count": count}
 
 
-def _package(values: Mapping[str, Any], plan: Row, report: MovingReport) -> Package:
+def _package(values: Mapping[str, Any], plan: Row, report: ImportReport) -> Package:
     here = db.session.scalars(select(Package).where(Package.name == values["name"])).one_or_none()
     if here is None:
         report.imported["packages"] += 1
@@ -153,7 +154,7 @@ def _package(values: Mapping[str, Any], plan: Row, report: MovingReport) -> Pack
 
 
 def _import_subscriptions(
-    dump: _Dump, packages: Mapping[tuple[int, str], Package], report: MovingReport
+    dump: _Dump, packages: Mapping[tuple[int, str], Package], report: ImportReport
 ) -> None:
     rows = [row for row in dump.tables["subscriptions"] if row.get("user_id")]
     users = [row["user_id"] or "" for row in rows]
@@ -203,7 +204,7 @@ def _is_paid(payment: Row) -> bool:
     return _PAYMENT_STATES.get(_word(payment, "status")) is PaymentState.SUCCEEDED
 
 
-def _state(row: Row, ended_at: datetime, report: MovingReport) -> SubscriptionState:
+def _state(row: Row, ended_at: datetime, report: ImportReport) -> SubscriptionState:
     """Return where the subscription stands: nobody is charged here for what ended there."""
     now = clock.now()
     word = _word(row, "status")
@@ -218,7 +219,7 @@ def _state(row: Row, ended_at: datetime, report: MovingReport) -> SubscriptionSt
     return SubscriptionState.EXPIRED
 
 
-def _remember_method(customer_id: int, paid: Sequence[Row], row: Row, report: MovingReport) -> None:
+def _remember_method(customer_id: int, paid: Sequence[Row], row: Row, report: ImportReport) -> None:
     customer = db.session.get_one(Customer, customer_id)
     methods = [one["external_payment_id"] for one in paid if one.get("external_payment_id")]
     customer.payment_method_id = customer.payment_method_id or next(iter(methods), None)
@@ -262,7 +263,7 @@ def _add(
     )
 
 
-def _import_payments(dump: _Dump, report: MovingReport) -> None:
+def _import_payments(dump: _Dump, report: ImportReport) -> None:
     found = db.session.execute(
         select(Subscription.id, Subscription.customer_id, Subscription.package_id)
     )

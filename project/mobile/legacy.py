@@ -13,7 +13,14 @@ from sqlalchemy import Table, select
 from project.callbacks import service as callbacks
 from project.core import clock, network_guard
 from project.core.errors import BadRequest, Conflict
-from project.core.moving_in import MovingReport, continue_ids, insert, moment, number
+from project.core.legacy_import import (
+    ImportReport,
+    continue_ids,
+    insert,
+    moment,
+    number,
+    rows_by_table,
+)
 from project.core.secrets import token_hash
 from project.core.sql_dump import Row
 from project.extensions import db
@@ -26,17 +33,14 @@ TABLES = ("apps", "devices", "purchases")
 _apps: Table = App.__table__  # type: ignore[assignment]
 
 
-def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> MovingReport:
+def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> ImportReport:
     """Import the rows of a dump; those that are here already, from a run before, stay as they are.
 
     `zone` is the one in which the older service wrote its moments. Raises Conflict where an id is
     taken by something else: then nothing may be imported, because clients know the ids.
     """
-    found: dict[str, list[Row]] = {table: [] for table in TABLES}
-    for table, row in rows:
-        if table in found:
-            found[table].append(row)
-    report = MovingReport()
+    found = rows_by_table(rows, TABLES)
+    report = ImportReport()
     _import_apps(found["apps"], report)
     devices = _import_devices(found["devices"], report, zone)
     _import_purchases(found["purchases"], devices, report, zone)
@@ -45,7 +49,7 @@ def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> Mov
     return report
 
 
-def _import_apps(rows: Sequence[Row], report: MovingReport) -> None:
+def _import_apps(rows: Sequence[Row], report: ImportReport) -> None:
     here = {row.id: row.name for row in db.session.execute(select(App.id, App.name))}
     names = set(here.values())
     for row in rows:
@@ -58,9 +62,13 @@ def _import_apps(rows: Sequence[Row], report: MovingReport) -> None:
                 )
             report.known["apps"] += 1
             continue
-        why = _objection(name, endpoint)
-        if why or not name or not endpoint:
-            report.leave_out("apps", row, why or "has no name or no endpoint")
+        if not name or not endpoint:
+            report.leave_out("apps", row, "has no name or no endpoint")
+            continue
+        try:
+            network_guard.check_url(endpoint)
+        except BadRequest as error:
+            report.leave_out("apps", row, error.detail)
             continue
         name = _told_apart(name, app_id) if name in names else name
         names.add(name)
@@ -77,17 +85,7 @@ def _told_apart(name: str | None, app_id: int) -> str:
     return f"{name} ({app_id})"
 
 
-def _objection(name: str | None, endpoint: str | None) -> str | None:
-    if not name or not endpoint:
-        return "has no name or no endpoint"
-    try:
-        network_guard.check_url(endpoint)
-    except BadRequest as error:
-        return error.detail
-    return None
-
-
-def _import_devices(rows: Sequence[Row], report: MovingReport, zone: tzinfo) -> dict[int, Any]:
+def _import_devices(rows: Sequence[Row], report: ImportReport, zone: tzinfo) -> dict[int, Any]:
     """Import devices; return by the older id what a purchase needs to know of each."""
     apps = set(db.session.scalars(select(App.id)))
     newest: dict[tuple[int, str], dict[str, Any]] = {}
@@ -134,7 +132,7 @@ def _device(row: Row, apps: set[int], zone: tzinfo) -> dict[str, Any] | str:
 
 
 def _import_purchases(
-    rows: Sequence[Row], devices: Mapping[int, Any], report: MovingReport, zone: tzinfo
+    rows: Sequence[Row], devices: Mapping[int, Any], report: ImportReport, zone: tzinfo
 ) -> None:
     newest: dict[bytes, dict[str, Any]] = {}
     for row in rows:
@@ -167,7 +165,7 @@ def _import_purchases(
     _insert(queries.purchases, list(newest.values()), "purchases", report)
 
 
-def _insert(table: Table, rows: list[dict[str, Any]], name: str, report: MovingReport) -> None:
+def _insert(table: Table, rows: list[dict[str, Any]], name: str, report: ImportReport) -> None:
     new = insert(table, rows)
     report.imported[name] += new
     report.known[name] += len(rows) - new

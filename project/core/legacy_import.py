@@ -1,7 +1,7 @@
-"""What every import from an older system shares: a count of what came of the rows, moments."""
+"""What imports from older systems share: rows by table, what came of them, ids and moments."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy import Table, func, select, text
 
 from project.core import bulk
 from project.core.errors import BadRequest
+from project.core.sql_dump import Row
 from project.extensions import db
 
 SHOWN = 20
@@ -17,7 +18,7 @@ AT_ONCE = 1000
 
 
 @dataclass
-class MovingReport:
+class ImportReport:
     """How many rows were imported, were here already, or were left out and why; what to know."""
 
     imported: Counter[str] = field(default_factory=Counter)
@@ -25,7 +26,7 @@ class MovingReport:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def leave_out(self, table: str, row: Mapping[str, str | None], why: str) -> None:
+    def leave_out(self, table: str, row: Row, why: str) -> None:
         """Note a row that cannot be imported."""
         self.left_out.append(f"{table} {row.get('id')}: {why}")
 
@@ -42,6 +43,17 @@ class MovingReport:
         return said + self.notes
 
 
+def rows_by_table(rows: Iterable[tuple[str, Row]], tables: Iterable[str]) -> dict[str, list[Row]]:
+    """Return the rows of these tables, those of each in the order of their ids."""
+    found: dict[str, list[Row]] = {table: [] for table in tables}
+    for table, row in rows:
+        if table in found:
+            found[table].append(row)
+    for listed in found.values():
+        listed.sort(key=lambda row: number(row, "id"))
+    return found
+
+
 def moment(written: str | None, zone: tzinfo) -> datetime | None:
     """Return a moment as databases write it, in UTC; one without an offset is in `zone`.
 
@@ -56,7 +68,7 @@ def moment(written: str | None, zone: tzinfo) -> datetime | None:
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
 
 
-def number(row: Mapping[str, str | None], name: str) -> int:
+def number(row: Row, name: str) -> int:
     """Return an id in a column; 0 where there is none. Raises BadRequest."""
     written = row.get(name) or "0"
     if not (written.isascii() and written.isdigit() and len(written) <= 18):
