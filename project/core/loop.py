@@ -14,7 +14,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return asyncio._get_running_loop()
 
 
-class Gathering(Generic[Item]):
+class GroupCommit(Generic[Item]):
     """Lets calls that arrive together share a write.
 
     While one write is under way, calls gather; the next one is for all that have. So a single
@@ -67,7 +67,7 @@ class Gathering(Generic[Item]):
                 written.set_exception(outcome)
 
 
-class Kept(Generic[Value]):
+class Cached(Generic[Value]):
     """Something read from the database, as it was at most so many seconds ago."""
 
     def __init__(self, read: Callable[[], Awaitable[Value]], seconds: float) -> None:

@@ -90,7 +90,7 @@ class PreparedQuery:
     def __init__(self, statement: Executable) -> None:
         self._statement: Any = statement
         self._name = f"perennial_{id(self)}".encode()
-        self._line: _Line | None = None
+        self._pipeline: _Pipeline | None = None
 
     @cached_property
     def _compiled(self) -> Compiled:
@@ -123,16 +123,18 @@ class PreparedQuery:
         loop = running_loop()
         if loop is None:
             return self.one(parameters)
-        if self._line is None or self._line.loop is not loop:
+        if self._pipeline is None or self._pipeline.loop is not loop:
             # A connection that `one` has used may know the statement by its plain name already.
-            self._line = _Line(loop, self._name + b"_line", str(self._compiled).encode())
+            self._pipeline = _Pipeline(
+                loop, self._name + b"_pipeline", str(self._compiled).encode()
+            )
         known = self._constants | parameters
         values = [known[name] for name in self._names]
         try:
             try:
-                return await self._line.ask(values)
-            except (LineCut, *OUTDATED):
-                return await self._line.ask(values)
+                return await self._pipeline.ask(values)
+            except (ConnectionLost, *OUTDATED):
+                return await self._pipeline.ask(values)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise self._away(error) from error
 
@@ -163,11 +165,11 @@ class PreparedQuery:
         return OperationalError(str(self._compiled), None, error, connection_invalidated=cut)
 
 
-class LineCut(psycopg.OperationalError):
+class ConnectionLost(psycopg.OperationalError):
     """The connection went away before the answer; the statement may have run."""
 
 
-class _Line:
+class _Pipeline:
     """A connection that an event loop sends a statement over, again and again, without waiting.
 
     In libpq's pipeline mode a statement need not wait for the answer to the one before it. Each is
@@ -187,7 +189,7 @@ class _Line:
     async def ask(self, values: list[Any]) -> tuple[Any, ...] | None:
         """Run the statement and return its first row, or None.
 
-        Raises what the driver raises, and LineCut for a connection that is lost meanwhile.
+        Raises what the driver raises, and ConnectionLost for a connection that is lost meanwhile.
         """
         if self._connection is None:
             if self._connecting is None:
@@ -226,7 +228,7 @@ class _Line:
     def _open(self) -> Any:
         try:
             connection = self._prepared()
-        except LineCut:
+        except ConnectionLost:
             # A restarted server leaves a pool of dead connections behind.
             _reader().dispose()
             connection = self._prepared()
@@ -235,7 +237,7 @@ class _Line:
         return connection
 
     def _prepared(self) -> Any:
-        """Return a connection that knows the statement. Raises LineCut if it was a dead one."""
+        """Return a connection that knows the statement. Raises ConnectionLost for a dead one."""
         # Taken out of the pool, which knows how to connect, for good.
         pooled = _reader().raw_connection()
         connection: Any = pooled.driver_connection
@@ -246,7 +248,7 @@ class _Line:
         is_dead = connection.closed
         connection.close()
         if is_dead:
-            raise LineCut(prepared.error_message.decode("utf-8", "replace"))
+            raise ConnectionLost(prepared.error_message.decode("utf-8", "replace"))
         raise error_from_result(prepared)
 
     def _flush(self) -> None:
@@ -318,7 +320,7 @@ class _Line:
                 self._is_writing = False
             connection.close()
         asked, self._asked = self._asked, deque()
-        kind = psycopg.OperationalError if is_hanging else LineCut
+        kind = psycopg.OperationalError if is_hanging else ConnectionLost
         for answer, _ in asked:
             if not answer.done():
                 answer.set_exception(kind(str(cause)))

@@ -32,7 +32,7 @@ _DETAILS = {
 
 
 @dataclass
-class Answer:
+class HttpResponse:
     """A status, headers, and a body in memory or in a file."""
 
     status: int
@@ -46,7 +46,7 @@ class Answer:
             self.size = len(self.content)
 
 
-def head_of(answer: Answer, *, method: str, keep_alive: bool, is_old: bool) -> bytes:
+def head_of(answer: HttpResponse, *, method: str, keep_alive: bool, is_old: bool) -> bytes:
     """Return the status line and the headers of an answer, up to its body."""
     status = answer.status
     lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nDate: {_date()}\r\n"]
@@ -61,7 +61,9 @@ def head_of(answer: Answer, *, method: str, keep_alive: bool, is_old: bool) -> b
     return "".join(lines).encode("latin-1")
 
 
-def problem_answer(status: int, detail: str | None = None, request_id: str | None = None) -> Answer:
+def problem_answer(
+    status: int, detail: str | None = None, request_id: str | None = None
+) -> HttpResponse:
     """Return what the front answers to a request that never gets to Flask."""
     request_id = request_id or new_request_id()
     title = HTTPStatus(status).phrase
@@ -74,7 +76,7 @@ def problem_answer(status: int, detail: str | None = None, request_id: str | Non
     ]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
-    return Answer(status, headers, content)
+    return HttpResponse(status, headers, content)
 
 
 _dated: tuple[int, str] = (0, "")

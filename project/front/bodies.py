@@ -39,7 +39,7 @@ class Budget:
             self._used -= size
 
 
-class Store:
+class BodyStore:
     """Where bodies are kept: how much of them in memory and on disk, and who writes it there."""
 
     def __init__(self, memory_bytes: int, disk_bytes: int) -> None:
@@ -54,7 +54,7 @@ class Body:
     The disk is written to by a thread: under load even a temporary file can make its writer wait.
     """
 
-    def __init__(self, store: Store, resume: Callable[[], None]) -> None:
+    def __init__(self, store: BodyStore, resume: Callable[[], None]) -> None:
         self.size = 0
         self._store = store
         self._resume = resume

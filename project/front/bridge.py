@@ -11,9 +11,9 @@ from typing import IO, Any
 
 import structlog
 
-from project.front.answers import Answer, problem_answer
-from project.front.bodies import IN_MEMORY_BYTES, Budget, OverBudget, Store
-from project.front.request import Refused, Request
+from project.front.answers import HttpResponse, problem_answer
+from project.front.bodies import IN_MEMORY_BYTES, BodyStore, Budget, OverBudget
+from project.front.request import HttpRequest, RequestRefused
 
 log = structlog.get_logger()
 
@@ -47,12 +47,14 @@ class Threads:
         self.running = 0
         """How many requests the application is at work on."""
 
-    async def answer(self, request: Request, store: Store, more: dict[str, Any]) -> Answer:
+    async def answer(
+        self, request: HttpRequest, store: BodyStore, more: dict[str, Any]
+    ) -> HttpResponse:
         """Return the application's answer to a request; `more` goes into its environment."""
         try:
             environ = request.environ(self._hops) | more
             await self._take_place()
-        except Refused as refusal:
+        except RequestRefused as refusal:
             return problem_answer(refusal.status, refusal.detail)
         self.running += 1
         try:
@@ -69,17 +71,17 @@ class Threads:
 
     async def _take_place(self) -> None:
         if self._waiting >= MOST_WAITING:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE)
+            raise RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._places.acquire()
         except TimeoutError:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE) from None
+            raise RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE) from None
         finally:
             self._waiting -= 1
 
-    def _run(self, environ: dict[str, Any], store: Store) -> Answer:
+    def _run(self, environ: dict[str, Any], store: BodyStore) -> HttpResponse:
         """Have the application answer, and take all of the answer, in this thread."""
         said: list[Any] = []
 
@@ -140,9 +142,9 @@ class _Collected:
         if self._file is not None:
             self._file.close()
 
-    def answer(self, status: int, headers: list[tuple[str, str]]) -> Answer:
+    def answer(self, status: int, headers: list[tuple[str, str]]) -> HttpResponse:
         """Return the whole answer."""
         if self._file is None:
-            return Answer(status, headers, b"".join(self._parts))
+            return HttpResponse(status, headers, b"".join(self._parts))
         self._file.seek(0)
-        return Answer(status, headers, file=self._file, size=self._size)
+        return HttpResponse(status, headers, file=self._file, size=self._size)

@@ -19,9 +19,9 @@ from httptools import (
     HttpRequestParser,
 )
 
-from project.front.answers import Answer, head_of, problem_answer
+from project.front.answers import HttpResponse, head_of, problem_answer
 from project.front.bodies import Body, OverBudget
-from project.front.request import Refused, Request
+from project.front.request import HttpRequest, RequestRefused
 
 if TYPE_CHECKING:
     from project.front.server import Server
@@ -60,14 +60,14 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._parser = HttpRequestParser(self)
-        self._request: Request | None = None
-        self._refusal: Refused | None = None
+        self._request: HttpRequest | None = None
+        self._refusal: RequestRefused | None = None
         self._limit = 0
         self._read_bytes = 0
         self._has_head = False
         self._is_resuming = False
-        self._queue: deque[Request] = deque()
-        self._answering: Request | None = None
+        self._queue: deque[HttpRequest] = deque()
+        self._answering: HttpRequest | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_ended = False
         self._got_eof = False
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
             return False
         self._has_ended = self._got_eof = True
         if self._request is not None:
-            self._refuse(Refused(HTTPStatus.BAD_REQUEST, "The request is not whole."))
+            self._refuse(RequestRefused(HTTPStatus.BAD_REQUEST, "The request is not whole."))
             return True
         return self._answering is not None
 
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         """Begin a request."""
         if self._is_resuming:
             return
-        self._request = Request(peer=self._peer)
+        self._request = HttpRequest(peer=self._peer)
         self._has_head = False
         self._read_bytes = 0
         if self._answering is None:
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
             request.check()
             length = request.length
             self._limit = self._server.body_limit(request, length)
-        except Refused as refusal:
+        except RequestRefused as refusal:
             self._refusal = self._refusal or refusal
             return
         if length == 0:
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         if self._answering is None:
             self._begin_body(request)
 
-    def _begin_body(self, request: Request) -> None:
+    def _begin_body(self, request: HttpRequest) -> None:
         self._body_began_at = time.monotonic()
         self._enter(Phase.BODY, self._server.body_seconds)
         if request.awaits_continue and request.body is not None and not request.body.size:
@@ -198,10 +198,10 @@ class Connection(asyncio.Protocol):
                 )
             if not self._request.body.add(data):
                 self._transport.pause_reading()
-        except Refused as refusal:
+        except RequestRefused as refusal:
             self._refusal = refusal
         except OverBudget:
-            self._refusal = Refused(HTTPStatus.SERVICE_UNAVAILABLE)
+            self._refusal = RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def on_message_complete(self) -> None:
         """Have the request answered, or wait for its turn."""
@@ -229,9 +229,9 @@ class Connection(asyncio.Protocol):
                 self._parser = HttpRequestParser(self)
                 data = self._framing() + data[upgrade.args[0] :]
             except HttpParserInvalidMethodError:
-                self._refusal = Refused(HTTPStatus.NOT_IMPLEMENTED)
+                self._refusal = RequestRefused(HTTPStatus.NOT_IMPLEMENTED)
             except HttpParserInvalidURLError:
-                self._refusal = Refused(HTTPStatus.BAD_REQUEST, "The address is not valid.")
+                self._refusal = RequestRefused(HTTPStatus.BAD_REQUEST, "The address is not valid.")
             except HttpParserError as error:
                 # What follows a request that says it is the last one is passed over.
                 if not self._has_ended:
@@ -247,11 +247,11 @@ class Connection(asyncio.Protocol):
         framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
         return f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode()
 
-    def _what_is_wrong(self, error: HttpParserError) -> Refused:
+    def _what_is_wrong(self, error: HttpParserError) -> RequestRefused:
         encodings = self._request.headers.get("transfer-encoding", ()) if self._request else ()
         if encodings and encodings[-1].lower() != "chunked":
-            return Refused(HTTPStatus.NOT_IMPLEMENTED)
-        return Refused(HTTPStatus.BAD_REQUEST, f"This is not valid HTTP: {error}.")
+            return RequestRefused(HTTPStatus.NOT_IMPLEMENTED)
+        return RequestRefused(HTTPStatus.BAD_REQUEST, f"This is not valid HTTP: {error}.")
 
     def _count(self, size: int) -> None:
         """Hold the head and the framing of the body to their limits, and put off the deadline."""
@@ -259,10 +259,10 @@ class Connection(asyncio.Protocol):
         body = self._request.body if self._request else None
         if body is None:
             if self._read_bytes > MAX_HEAD_BYTES:
-                self._refuse(Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+                self._refuse(RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
             return
         if self._read_bytes - body.size > MAX_FRAMING_BYTES + body.size * MAX_FRAMING_FACTOR:
-            self._refuse(Refused(HTTPStatus.BAD_REQUEST))
+            self._refuse(RequestRefused(HTTPStatus.BAD_REQUEST))
             return
         seconds = self._server.body_seconds + body.size / self._server.body_bytes_per_second
         self.deadline = self._body_began_at + min(seconds, BODY_MOST_SECONDS)
@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
         self._enter(Phase.ANSWER, ANSWER_SECONDS)
         self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: HttpRequest) -> None:
         try:
             answer = await self._server.answer(request)
         except Exception:
@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
                 self._server.store.disk.give_back(answer.size)
         self._answered()
 
-    async def _send(self, request: Request, answer: Answer) -> None:
+    async def _send(self, request: HttpRequest, answer: HttpResponse) -> None:
         """Write an answer as fast as its reader takes it."""
         self._has_ended = self._has_ended or self._server.is_stopping
         head = head_of(
@@ -343,7 +343,7 @@ class Connection(asyncio.Protocol):
                 self._begin_body(self._request)
             self._resume()
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, refusal: RequestRefused) -> None:
         """Answer a request that is not taken, after those before it, and read no other.
 
         What its sender still sends is taken and dropped for a while. A connection that is closed
@@ -396,7 +396,7 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.IDLE and not self._unsent:
             self._transport.close()
         elif self.phase in (Phase.HEAD, Phase.BODY) and not self._unsent:
-            self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT))
+            self._refuse(RequestRefused(HTTPStatus.REQUEST_TIMEOUT))
         elif self.phase is Phase.ANSWER and not self._unsent:
             self._put_off(ANSWER_SECONDS)
         else:

@@ -18,7 +18,7 @@ HOST = re.compile(r"(\[[0-9A-Za-z:.~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)
 """A name or address and a port, as RFC 3986 writes them: what RFC 9112 wants refused is not."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is not taken, whatever it asks for; the connection ends with the answer."""
 
     def __init__(self, status: HTTPStatus, detail: str | None = None) -> None:
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 @dataclass(slots=True)
-class Request:
+class HttpRequest:
     """One request; `headers` holds names in lower case and every line of them in its order.
 
     A header whose name has an underscore is left out. To whoever reads it later, as CGI and WSGI
@@ -57,29 +57,29 @@ class Request:
         return None if lines is None else lines[0] if len(lines) == 1 else ",".join(lines)
 
     def check(self) -> None:
-        """Raise Refused for a head that has no one reading, or that we do not serve."""
+        """Raise RequestRefused for a head that has no one reading, or that we do not serve."""
         if self.version not in VERSIONS:
-            raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+            raise RequestRefused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         if self.method == "CONNECT":
-            raise Refused(HTTPStatus.NOT_IMPLEMENTED)
+            raise RequestRefused(HTTPStatus.NOT_IMPLEMENTED)
         if len(self.target) > MAX_TARGET_BYTES:
-            raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG)
+            raise RequestRefused(HTTPStatus.REQUEST_URI_TOO_LONG)
         hosts = self.headers.get("host", ())
         if len(hosts) != 1 and (hosts or self.version == "1.1"):
-            raise Refused(HTTPStatus.BAD_REQUEST, "Send one Host header.")
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "Send one Host header.")
         if hosts and not HOST.fullmatch(hosts[0]):
-            raise Refused(HTTPStatus.BAD_REQUEST, "The Host header is not valid.")
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "The Host header is not valid.")
         encodings = self.headers.get("transfer-encoding")
         if encodings is not None:
             if [encoding.lower() for encoding in encodings] != ["chunked"]:
-                raise Refused(HTTPStatus.NOT_IMPLEMENTED)
+                raise RequestRefused(HTTPStatus.NOT_IMPLEMENTED)
             if self.version == "1.0" or "content-length" in self.headers:
-                raise Refused(
+                raise RequestRefused(
                     HTTPStatus.BAD_REQUEST, "A body is chunked or has a length, not both."
                 )
         expected = self.header("expect")
         if expected is not None and expected.lower() != "100-continue":
-            raise Refused(HTTPStatus.EXPECTATION_FAILED)
+            raise RequestRefused(HTTPStatus.EXPECTATION_FAILED)
 
     @property
     def length(self) -> int | None:
@@ -96,18 +96,18 @@ class Request:
     def path_and_query(self) -> tuple[bytes, bytes]:
         """Return the path as it was written, and the query.
 
-        Raises Refused with 404 for a path of which others, such as a proxy's rules, may read
+        Raises RequestRefused with 404 for a path of which others, such as a proxy's rules, may read
         another one than we do: with an empty segment or an encoded slash.
         """
         try:
             parsed = parse_url(self.target)
         except HttpParserInvalidURLError as error:
-            raise Refused(HTTPStatus.BAD_REQUEST) from error
+            raise RequestRefused(HTTPStatus.BAD_REQUEST) from error
         path = parsed.path or b"/"
         if not path.startswith(b"/"):
-            raise Refused(HTTPStatus.BAD_REQUEST)
+            raise RequestRefused(HTTPStatus.BAD_REQUEST)
         if b"//" in path or b"%2f" in path.lower():
-            raise Refused(HTTPStatus.NOT_FOUND)
+            raise RequestRefused(HTTPStatus.NOT_FOUND)
         return path, parsed.query or b""
 
     def sender(self, hops: int) -> str:
@@ -120,7 +120,7 @@ class Request:
         return proto if proto in ("http", "https") else "http"
 
     def environ(self, hops: int) -> dict[str, Any]:
-        """Return what WSGI says of it, all but its body. Raises Refused."""
+        """Return what WSGI says of it, all but its body. Raises RequestRefused."""
         path, query = self.path_and_query()
         environ: dict[str, Any] = {
             "REQUEST_METHOD": self.method,

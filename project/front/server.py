@@ -18,17 +18,17 @@ from project.core import fast_path
 from project.core.body_limits import body_limit
 from project.core.fast_path import FAILURE, JSON, Call, Route
 from project.core.request_ids import is_request_id, new_request_id
-from project.front.answers import Answer
-from project.front.bodies import Store
+from project.front.answers import HttpResponse
+from project.front.bodies import BodyStore
 from project.front.bridge import Threads
 from project.front.connection import Connection, Phase
-from project.front.request import Refused, Request
+from project.front.processes import BACKLOG
+from project.front.request import HttpRequest, RequestRefused
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 15.0
-BACKLOG = 2_048
 FILES_FOR_OTHERS = 200
 """Of the files that a process may have open, so many are for what is no connection."""
 
@@ -37,7 +37,7 @@ class Server:
     """Serves one application to all connections of this process."""
 
     def __init__(self, application: Any, settings: Settings) -> None:
-        self.store = Store(settings.bodies_memory_bytes, settings.bodies_disk_bytes)
+        self.store = BodyStore(settings.bodies_memory_bytes, settings.bodies_disk_bytes)
         self.body_seconds = settings.body_timeout_seconds
         self.body_bytes_per_second = settings.body_min_bytes_per_second
         self.is_stopping = False
@@ -84,23 +84,23 @@ class Server:
         elif phase in (Phase.HEAD, Phase.BODY):
             self._reading[connection] = None
 
-    def body_limit(self, request: Request, length: int | None) -> int:
-        """Return how many bytes the body may have. Raises Refused if `length` is more."""
+    def body_limit(self, request: HttpRequest, length: int | None) -> int:
+        """Return how many bytes the body may have. Raises RequestRefused if `length` is more."""
         if length is None or length <= self._max_body_bytes:
             return self._max_body_bytes
         limit = self._own_limit(request)
         if length > limit:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return limit
 
-    def _own_limit(self, request: Request) -> int:
+    def _own_limit(self, request: HttpRequest) -> int:
         """Return the limit that the view of the request has by itself, or the common one."""
         if not isinstance(self._application, Flask):
             return self._max_body_bytes
         path, _ = request.path_and_query()
         return body_limit(self._application, path.decode("latin-1"), request.method)
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: HttpRequest) -> HttpResponse:
         """Return the answer to a whole request."""
         route = self._route(request)
         if route is None:
@@ -121,9 +121,9 @@ class Server:
             ("X-Content-Type-Options", "nosniff"),
             ("Cache-Control", "no-store"),
         )
-        return Answer(route.status, headers, written)
+        return HttpResponse(route.status, headers, written)
 
-    def _route(self, request: Request) -> Route | None:
+    def _route(self, request: HttpRequest) -> Route | None:
         """Return the short way that a request takes, if it is plainly in order."""
         route = self._fast_routes.get((request.method, request.target))
         if route is None:

@@ -15,7 +15,7 @@ from sqlalchemy import cast as as_type
 from sqlalchemy import text as raw
 
 from project.core import reading
-from project.core.reading import LineCut, PreparedQuery
+from project.core.reading import ConnectionLost, PreparedQuery
 from project.extensions import db
 
 VALUES = {
@@ -104,8 +104,8 @@ def read_on_a_loop_of_its_own(query: PreparedQuery) -> tuple[Any, ...] | None:
         try:
             return await query.read({})
         finally:
-            if query._line is not None:
-                query._line._cut(LineCut("the test is over"))
+            if query._pipeline is not None:
+                query._pipeline._cut(ConnectionLost("the test is over"))
 
     return asyncio.run(read())
 

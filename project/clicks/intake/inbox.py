@@ -10,7 +10,7 @@ from project.clicks.intake.reading import Click
 from project.clicks.models import click_inbox
 from project.config import get_settings
 from project.core.errors import UNUSABLE_VALUE
-from project.core.loop import Gathering, Kept
+from project.core.loop import Cached, GroupCommit
 from project.core.queues import Wakeup, wake_soon
 from project.core.reading import PreparedQuery
 
@@ -74,6 +74,6 @@ async def _count_waiting() -> int:
     return int(row[0]) if row else 0
 
 
-singles = Gathering(write)
-backlog = Kept(_count_waiting, BACKLOG_KEPT_SECONDS)
+singles = GroupCommit(write)
+backlog = Cached(_count_waiting, BACKLOG_KEPT_SECONDS)
 """How many accepted clicks wait to be counted, as known a moment ago."""

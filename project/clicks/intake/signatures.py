@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from project.clicks.intake import sources
 from project.config import get_settings
 from project.core.errors import Unauthorized
-from project.core.loop import Kept
+from project.core.loop import Cached
 
 HEADER = "X-Signature"
 PREFIX = "sha256="
@@ -51,5 +51,5 @@ class Signature:
         return is_signed_by(self._given, [secret], self._body)
 
 
-own_secrets = Kept(sources.own_secrets, SOURCES_KEPT_SECONDS)
+own_secrets = Cached(sources.own_secrets, SOURCES_KEPT_SECONDS)
 """The secrets of the sources that have their own, at most five seconds old."""
