@@ -130,3 +130,28 @@ def test_a_row_for_which_there_is_never_time_is_a_bad_row_after_all_tries(
     assert (task["state"], counts(task)) == ("success", (ROWS - 1, 0, 0, 1))
     assert made(desk) == set(range(1, ROWS + 1)) - {9}
     assert reasons(task["id"]) == [(10, TOO_LATE)]
+
+
+def test_what_follows_a_half_is_read_where_the_half_ends_whatever_blank_rows_there_are(
+    desk: Operator, obstruct: Obstruct, clock: Clock
+) -> None:
+    rows = [f"{gid},{gid},{gid},Fog,Frost" for gid in range(1, 7)]
+    blank = ",,,,"
+    content = lines(FORECASTS, blank, rows[0], blank, *rows[1:], blank, blank)
+    obstruct(
+        f"IF (SELECT count(*) FROM made) > 3 THEN {CANCELED} END IF;"
+        " IF EXISTS (SELECT FROM made WHERE gid = 4)"
+        " THEN RAISE EXCEPTION 'no' USING ERRCODE = 'out_of_memory'; END IF;"
+    )
+
+    task = desk.imported("forecasts", content)
+    assert (task["state"], task["done"], task["blank"]) == ("started", 3, 2)
+    with transaction():
+        db.session.execute(text("DROP FUNCTION obstruct CASCADE"))
+    clock.advance(hours=1)
+    running.run()
+
+    task = desk.task(task["id"])
+    assert (task["state"], counts(task)) == ("success", (6, 0, 0, 0))
+    assert (task["total"], task["blank"]) == (6, 4)
+    assert made(desk) == set(range(1, 7))

@@ -58,13 +58,15 @@ class LastRow(list[str]):
 class Chunk:
     """Some rows of a file: each with its number as a spreadsheet shows it, the header's included.
 
-    Rows without any value are left out and counted as `blank`.
+    Rows without any value are left out and counted as `blank`. `next_row` is the first one behind
+    the chunk, counted from the header.
     """
 
     numbers: list[int]
     rows: list[list[str]]
     columns: Mapping[str, int]
     width: int
+    header_row: int
     next_row: int
     blank: int = 0
 
@@ -75,14 +77,15 @@ class Chunk:
         return replace(self, numbers=numbers, rows=rows, blank=0)
 
     def halves(self) -> tuple["Chunk", "Chunk"]:
-        """Return the rows up to the middle, and those from there on."""
-        middle = len(self.rows) // 2
-        first = self.only(range(middle))
-        next_row = self.next_row - (self.numbers[-1] - self.numbers[middle - 1])
-        return replace(first, next_row=next_row), self._last(middle)
-
-    def _last(self, middle: int) -> "Chunk":
-        return replace(self.only(range(middle, len(self.rows))), blank=self.blank)
+        """Return the rows up to the middle, and those from there on; each with its blank ones."""
+        count, middle = len(self.rows), len(self.rows) // 2
+        next_row = self.numbers[middle] - self.header_row - 1
+        blank = self.next_row - next_row - (count - middle)
+        first, last = self.only(range(middle)), self.only(range(middle, count))
+        return (
+            replace(first, next_row=next_row, blank=self.blank - blank),
+            replace(last, blank=blank),
+        )
 
     def column_value(self, index: int, name: str) -> str:
         """Return the value of a column in one row; "" where there is none."""
@@ -156,6 +159,7 @@ class Table:
             [row for _, row in numbered],
             self.columns,
             self.width,
+            self.header_row,
             done,
             len(rows) - len(numbered),
         )
