@@ -41,19 +41,6 @@ ENDED = ("exhausted", "expired")
 subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
 
 
-def start_billing(subscriber_ids: Sequence[int]) -> None:
-    """Have these subscribers billed for the plan they have now, in the caller's transaction.
-
-    They are new, came back or changed their plan; whoever is billed for it already stays so.
-    """
-    _look_at(subscriber_ids)
-
-
-def end_billing(subscriber_ids: Sequence[int]) -> None:
-    """Bill these subscribers no more, in the caller's transaction."""
-    _look_at(subscriber_ids)
-
-
 def end_billing_now(customer_ids: Sequence[int]) -> None:
     """Bill these customers no more, though their subscribers are about to be deleted."""
     subscriptions.cancel_all(customer_ids)
@@ -62,16 +49,6 @@ def end_billing_now(customer_ids: Sequence[int]) -> None:
 def wake_billing() -> None:
     """Have a worker look at the subscribers whose `billing_due_at` was set."""
     wake(BILLING_DUE)
-
-
-def _look_at(subscriber_ids: Sequence[int]) -> None:
-    db.session.execute(
-        update(Subscriber)
-        .where(Subscriber.id.in_(subscriber_ids))
-        .values(billing_due_at=clock.now())
-        .execution_options(synchronize_session=False)
-    )
-    wake_billing()
 
 
 def follow_some() -> int:

@@ -186,11 +186,6 @@ def oldest_planned_at() -> datetime | None:
     return _earlier(db.session.scalar(planned), _oldest(runs))
 
 
-def is_message_planned(now: datetime) -> bool:
-    """Tell whether a message is to be made now."""
-    return bool(db.session.scalar(select(exists().where(subscribers.c.next_message_at <= now))))
-
-
 def in_state(state: MessageState) -> ColumnElement[bool]:
     """Hold for messages in this state."""
     return messages.c.state == str(state)
