@@ -18,6 +18,7 @@ from project.weather.imports.cleaning import whole
 from project.weather.imports.doubles import Scan
 from project.weather.imports.files import Chunk, Columns, FileError, Pieces, Table, open_table
 from project.weather.imports.tasks import Counts, Reading
+from project.weather.input import MAX_FORECAST_LENGTH
 from project.weather.numbers import NEVER_BILLED, NumberKind, is_short, kind_of
 from project.weather.states import Plan, TaskKind
 from project.weather.subscribers import changes
@@ -30,7 +31,6 @@ from project.weather.subscribers.changes import (
     Result,
 )
 
-FORECAST_TEXT_LENGTH = 200
 PLANS: dict[str, Plan | None] = {
     "1": Plan.DAILY,
     "11": Plan.DAILY,
@@ -170,7 +170,15 @@ class FileKind(ABC, Generic[Row]):
             taken[found.numbers[index]] = new
 
 
-class Additions(FileKind[Event]):
+class EventKind(FileKind[Event]):
+    """A kind of file whose rows say what happened to numbers."""
+
+    def results(self, rows: Sequence[Event]) -> list[Result]:
+        """Add, cancel and move the numbers."""
+        return changes.apply_events(rows) if rows else []
+
+
+class Additions(EventKind):
     """Numbers that are to get the forecast; those whose plan is 0 are to get it no more."""
 
     columns = Columns(
@@ -217,12 +225,8 @@ class Additions(FileKind[Event]):
                 checked.refuse(index, "original_sub_plan", NOT_A_PLAN, value)
         return plans
 
-    def results(self, rows: Sequence[Event]) -> list[Result]:
-        """Add or cancel the numbers."""
-        return changes.apply_events(rows) if rows else []
 
-
-class Cancellations(FileKind[Event]):
+class Cancellations(EventKind):
     """Numbers that are to get the forecast no more."""
 
     columns = Columns("msisdn", ("ts", "msisdn"))
@@ -237,12 +241,8 @@ class Cancellations(FileKind[Event]):
 
         return Candidates(numbers, moments, rows)
 
-    def results(self, rows: Sequence[Event]) -> list[Result]:
-        """Cancel the numbers."""
-        return changes.apply_events(rows) if rows else []
 
-
-class Updates(FileKind[Event]):
+class Updates(EventKind):
     """Numbers that are somewhere else now."""
 
     columns = Columns("msisdn", ("ts", "msisdn", "lat", "lon"))
@@ -270,10 +270,6 @@ class Updates(FileKind[Event]):
 
         return Candidates(numbers, moments, rows)
 
-    def results(self, rows: Sequence[Event]) -> list[Result]:
-        """Move the numbers."""
-        return changes.apply_events(rows) if rows else []
-
 
 class Forecasts(FileKind[ForecastRow]):
     """Forecasts: new ones, and those whose text or place changed."""
@@ -285,8 +281,8 @@ class Forecasts(FileKind[ForecastRow]):
         """Check the rows, each by itself."""
         gids = self._gids(checked)
         lat, lon = checked.degrees("lat", 90).tolist(), checked.degrees("lon", 180).tolist()
-        fcat24 = checked.texts("fcat24", FORECAST_TEXT_LENGTH)
-        fcat48 = checked.texts("fcat48", FORECAST_TEXT_LENGTH)
+        fcat24 = checked.texts("fcat24", MAX_FORECAST_LENGTH)
+        fcat48 = checked.texts("fcat48", MAX_FORECAST_LENGTH)
         flags = self._flags(checked)
 
         def rows(good: Sequence[int]) -> list[ForecastRow]:
