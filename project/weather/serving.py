@@ -11,7 +11,7 @@ from typing import Any
 
 import phonenumbers
 from phonenumbers import PhoneNumberType
-from sqlalchemy import Row, Table, and_, select
+from sqlalchemy import Row, select
 
 from project.billing.signals import PlannedCharge
 from project.config import get_settings
@@ -19,8 +19,8 @@ from project.core import clock
 from project.extensions import db
 from project.weather import local_time
 from project.weather.billing import CUSTOMER_KIND
+from project.weather.messages.queries import IS_ITS_FORECAST, forecasts, subscribers
 from project.weather.messages.texts import has_forecast
-from project.weather.models import Forecast, Subscriber
 from project.weather.states import SubscriberState
 
 
@@ -43,9 +43,6 @@ NO_MESSAGES = frozenset(
     }
 )
 ONE_DAY = timedelta(days=1)
-
-subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
-forecasts: Table = Forecast.__table__  # type: ignore[assignment]
 
 
 @lru_cache(maxsize=100_000)
@@ -78,7 +75,6 @@ def hold_charges(_sender: Any, happened: Sequence[PlannedCharge]) -> Mapping[int
 
 
 def _rows(customer_ids: Sequence[int]) -> Sequence[Row[*tuple[Any, ...]]]:
-    has_one = and_(forecasts.c.gid == subscribers.c.forecast_gid, forecasts.c.is_active)
     return db.session.execute(
         select(
             subscribers.c.customer_id,
@@ -88,7 +84,7 @@ def _rows(customer_ids: Sequence[int]) -> Sequence[Row[*tuple[Any, ...]]]:
             forecasts.c.fcat24,
             forecasts.c.fcat48,
         )
-        .join(forecasts, has_one, isouter=True)
+        .join(forecasts, IS_ITS_FORECAST, isouter=True)
         .where(subscribers.c.customer_id.in_(customer_ids))
     ).all()
 

@@ -43,6 +43,8 @@ forecasts: Table = Forecast.__table__  # type: ignore[assignment]
 stops: Table = SmsStop.__table__  # type: ignore[assignment]
 
 NO_FORECAST = "no forecast"
+IS_ITS_FORECAST = and_(forecasts.c.gid == subscribers.c.forecast_gid, forecasts.c.is_active)
+"""Joins a subscriber with the forecast that it has; one at rest is none."""
 
 
 def recipients(now: datetime) -> Select[Any]:
@@ -51,7 +53,6 @@ def recipients(now: datetime) -> Select[Any]:
     What billing has told of the period is enough here; it is asked itself before each is sent.
     """
     columns = subscribers.c
-    has_forecast = and_(forecasts.c.gid == columns.forecast_gid, forecasts.c.is_active)
     return select(
         columns.id,
         columns.msisdn,
@@ -63,7 +64,7 @@ def recipients(now: datetime) -> Select[Any]:
         exists().where(stops.c.msisdn == columns.msisdn).label("is_stopped"),
         forecasts.c.fcat24,
         forecasts.c.fcat48,
-    ).join(forecasts, has_forecast, isouter=True)
+    ).join(forecasts, IS_ITS_FORECAST, isouter=True)
 
 
 def due_recipients(now: datetime, limit: int) -> Sequence[Row[Any]]:
@@ -230,7 +231,6 @@ def standing_of(message_ids: Iterable[UUID], now: datetime) -> dict[UUID, Row[An
 
     By number: whoever was deleted and added again is still to have the message.
     """
-    has_forecast = and_(forecasts.c.gid == subscribers.c.forecast_gid, forecasts.c.is_active)
     rows = db.session.execute(
         select(
             messages.c.id,
@@ -245,7 +245,7 @@ def standing_of(message_ids: Iterable[UUID], now: datetime) -> dict[UUID, Row[An
             forecasts.c.fcat48,
         )
         .join(subscribers, subscribers.c.msisdn == messages.c.msisdn, isouter=True)
-        .join(forecasts, has_forecast, isouter=True)
+        .join(forecasts, IS_ITS_FORECAST, isouter=True)
         .where(messages.c.id.in_(list(message_ids)))
     )
     return {row.id: row for row in rows}
