@@ -142,7 +142,6 @@ class _Change:
     plan: str
     event_at: datetime | None
     place: Relocation
-    place_event_at: datetime | None
     end_reason: str | None
 
 
@@ -242,7 +241,7 @@ class _Batch:
         if absent is not None and not _moves(absent, place):
             lat, lon = absent.lat, absent.lon
             place = Relocation(one.msisdn, lat, lon, nearest_to(lat, lon), moved_at)
-        change = _Change(None, one.msisdn, ACTIVE, str(one.plan), at, place, place.at, None)
+        change = _Change(None, one.msisdn, ACTIVE, str(one.plan), at, place, None)
         self.created.append(change)
         return _CREATED
 
@@ -259,7 +258,7 @@ class _Batch:
         if isinstance(one, Relocation) or (isinstance(one, Addition) and one.says_place):
             place = Relocation(one.msisdn, one.lat, one.lon, one.nearest, at)
             if _moves(row, place):
-                change.place, change.place_event_at = place, at
+                change.place = place
             else:
                 older_than = older_than or row.place_event_at
         return self._noted(row, change, older_than)
@@ -267,7 +266,7 @@ class _Batch:
     def _noted(self, row: Known, change: _Change, older_than: datetime | None) -> Result:
         is_same = _is_same(row, change)
         known = (row.subscription_event_at, row.place_event_at, row.end_reason)
-        if not is_same or known != (change.event_at, change.place_event_at, change.end_reason):
+        if not is_same or known != (change.event_at, change.place.at, change.end_reason):
             self.changed.append(change)
         if older_than is None:
             return _SKIPPED if is_same else _UPDATED
@@ -310,8 +309,8 @@ def _subscribe(change: _Change, wanted: str, at: datetime) -> None:
 def _unchanged(row: Known) -> _Change:
     nearest = None if row.forecast_gid is None else Nearest(row.forecast_gid, row.distance_m)
     place = Relocation(row.msisdn, row.lat, row.lon, nearest, row.place_event_at)
-    times = (row.subscription_event_at, row.place_event_at)
-    return _Change(row, row.msisdn, row.state, row.plan, times[0], place, times[1], row.end_reason)
+    at = row.subscription_event_at
+    return _Change(row, row.msisdn, row.state, row.plan, at, place, row.end_reason)
 
 
 def _is_same(row: Known, change: _Change) -> bool:
@@ -502,7 +501,7 @@ def _inserted(one: _Change, customer_id: int, moment: str) -> tuple[Any, ...]:
         place.nearest.gid if place.nearest else None,
         place.nearest.distance_m if place.nearest else None,
         one.event_at,
-        one.place_event_at,
+        place.at,
     )
 
 
@@ -530,7 +529,7 @@ def _update(changed: Sequence[_Change], now: datetime) -> None:
         "forecast_gid": [near.gid if near else None for near in nearest],
         "distance_m": [near.distance_m if near else None for near in nearest],
         "subscription_event_at": [one.event_at for _, one in pairs],
-        "place_event_at": [one.place_event_at for _, one in pairs],
+        "place_event_at": [one.place.at for _, one in pairs],
     }
     typed = {name: (subscribers.c[name].type, values) for name, values in columns.items()}
     given = bulk.rows_of(
