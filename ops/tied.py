@@ -1,10 +1,9 @@
 """Run a Python module whose forked children end when it ends: python -m ops.tied MODULE ...
 
-Granian's workers would otherwise outlive a killed main process, and go on serving old code
+The processes of the API would otherwise outlive a killed main process, and go on serving old code
 on the same port beside the new ones.
 """
 
-import multiprocessing
 import os
 import runpy
 import signal
@@ -16,8 +15,6 @@ from ops.launch import tie_to_parent
 def main() -> None:
     """Run the module named on the command line as `python -m` does."""
     if sys.platform == "linux":
-        # Python 3.14 forks from a server process instead, which is not the parent we mean.
-        multiprocessing.set_start_method("fork")
         os.register_at_fork(after_in_child=lambda: tie_to_parent(signal.SIGTERM))
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
