@@ -18,10 +18,10 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND, MS_REC, MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
 
 
-def reveal(paths: Iterable[Path], can_enter: Callable[[Path], bool]) -> bool:
+def reveal(paths: Iterable[Path], can_enter: Callable[[Path], bool]) -> None:
     """Cover the folders that `can_enter` refuses, with `paths` in them as they are.
 
-    Returns whether anything had to be covered. Raises OSError where the kernel forbids it.
+    Raises OSError where the kernel forbids it.
     """
     links: dict[Path, str] = {}
     covered: set[Path] = set()
@@ -36,7 +36,6 @@ def reveal(paths: Iterable[Path], can_enter: Callable[[Path], bool]) -> bool:
         covered |= set(closed[-1:])
     if covered:
         _cover(_outermost(covered), _outermost(shown), links)
-    return bool(covered)
 
 
 def _resolved(path: Path, links: dict[Path, str]) -> Path:

@@ -49,10 +49,7 @@ def server_account(data: Path) -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    owner = data.stat() if data.exists() else None
-    if owner is not None and owner.st_uid != 0:
-        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
-    return _own_account(ACCOUNT)
+    return _owner(data) or _own_account(ACCOUNT)
 
 
 def copy_account(var_dir: Path, folders: Sequence[Path]) -> Account:
@@ -62,8 +59,8 @@ def copy_account(var_dir: Path, folders: Sequence[Path]) -> Account:
     """
     for folder in folders:
         for path in (folder / "data", folder):
-            if path.exists() and path.stat().st_uid != 0:
-                return Account(_name(path.stat().st_uid), path.stat().st_uid, path.stat().st_gid)
+            if owner := _owner(path):
+                return owner
     return _own_account(copy_account_name(var_dir))
 
 
@@ -129,6 +126,14 @@ def hand_over(path: Path, account: Account | None) -> None:
     """Give one file or folder to `account`."""
     if account is not None:
         os.chown(path, account.uid, account.gid)
+
+
+def _owner(path: Path) -> Account | None:
+    """Return the ordinary user who owns a path; None if it is root's or not there."""
+    status = path.stat() if path.exists() else None
+    if status is None or status.st_uid == 0:
+        return None
+    return Account(_name(status.st_uid), status.st_uid, status.st_gid)
 
 
 @functools.cache
