@@ -264,6 +264,8 @@ def _parse(env: Env) -> Settings:
     port = env.int("SIMULATOR_PORT", 8900)
     simulator = env.str("SIMULATOR_URL", "") or f"http://127.0.0.1:{port}"
     secret_keys = _secrets(env, "SECRET_KEY") or (DEVELOPMENT_SECRET,)
+    protocols = OneOf(list(SIMULATED_CARRIERS))
+    billing_protocol = env.str("BILLING_PROTOCOL", "keyed", validate=protocols)
     return Settings(
         app_env=env.str("APP_ENV", "development", validate=OneOf(ENVIRONMENTS)),
         secret_keys=secret_keys,
@@ -313,11 +315,8 @@ def _parse(env: Env) -> Settings:
         payment_waiting_days=env.int("PAYMENT_WAITING_DAYS", 7, validate=Range(1, 365)),
         reconcile_window_seconds=env.int("RECONCILE_WINDOW_SECONDS", 3600, validate=Range(60)),
         bill_missed_periods=env.bool("BILL_MISSED_PERIODS", False),
-        billing_protocol=env.str(
-            "BILLING_PROTOCOL", "keyed", validate=OneOf(list(SIMULATED_CARRIERS))
-        ),
-        billing_url=env.str("BILLING_URL", "")
-        or simulator + SIMULATED_CARRIERS.get(env.str("BILLING_PROTOCOL", "keyed"), ""),
+        billing_protocol=billing_protocol,
+        billing_url=env.str("BILLING_URL", "") or simulator + SIMULATED_CARRIERS[billing_protocol],
         billing_token=_secret(env, "BILLING_TOKEN") or "development",
         max_billing_try_limit=env.int("MAX_BILLING_TRY_LIMIT", 3, validate=Range(1, 100)),
         billing_try_pause_seconds=env.int(
