@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from flask import Flask, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -24,7 +23,7 @@ def body_limit(app: Flask, path: str, method: str) -> int:
     """Return how many bytes the body of such a request may have."""
     try:
         endpoint, _ = app.url_map.bind("localhost").match(path, method=method)
-    except (HTTPException, RequestRedirect):
+    except HTTPException:
         endpoint = None
     own = _own_limit(app, endpoint)
     return app.config["MAX_CONTENT_LENGTH"] if own is None else own

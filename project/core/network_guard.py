@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from project.addresses import Address
 from project.config import Network, get_settings
 from project.core.errors import BadRequest
 from project.core.name_lookup import NameLookup
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # `ipaddress.is_private` and `is_global` judge NAT64, 6to4 and multicast ranges wrongly, so the
 # list is explicit: the IANA special-purpose registries, and every prefix that embeds IPv4.
@@ -74,14 +73,12 @@ def _contains(network: Network, address: Address) -> bool:
 
 def require_allowed(host: str) -> None:
     """Raise ForbiddenAddress if the host is an address into a forbidden network."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = _address(host)
+    if address is None:
         # A number that resolvers take for an address: 127.1, 2130706433, 0177.0.0.1, 0x7f.1.
         if NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-            raise ForbiddenAddress(f"{host} is not how an address is written") from None
-        return
-    if not is_allowed(address):
+            raise ForbiddenAddress(f"{host} is not how an address is written")
+    elif not is_allowed(address):
         raise ForbiddenAddress(f"{host} is in a network that is not allowed")
 
 
@@ -124,12 +121,11 @@ def check_url(url: str, addresses: Sequence[str] | None = None, *, field: str = 
         raise BadRequest(f"The {field} cannot be used: {reason}", {field: [reason]})
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> Address | None:
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _is_name(host: str) -> bool:
@@ -153,9 +149,10 @@ def _objection(url: str, addresses: Sequence[str]) -> str | None:
         return "It must not contain a user name or password."
     if parsed.port == 0:
         return "Nothing can be sent to port 0."
-    if BRACKETS.match(url) and not _is_address(host):
+    is_address = _address(host) is not None
+    if BRACKETS.match(url) and not is_address:
         return "What stands in brackets is no address."
-    if not _is_address(host) and not _is_name(host):
+    if not is_address and not _is_name(host):
         return (
             f"{host[:80]} is no host name: names are labels of 1 to 63 letters, digits and hyphens."
         )
