@@ -31,6 +31,7 @@ from project.companies import service as companies
 from project.companies.models import Company
 from project.config import get_settings
 from project.core import clock, pump
+from project.core.commands import DueProgress
 from project.core.transaction import transaction
 from project.extensions import db
 from project.mobile.apps import service as apps
@@ -238,16 +239,17 @@ class Seeder:
             )
         task = self.progress.add_task("charges", total=len(subscription_ids))
 
-        def show(_results: int) -> None:
-            # A subscription may come round twice; what counts is whether it is still due.
-            left = select(func.count()).where(
+        def count_due() -> int:
+            due = select(func.count()).where(
                 Subscription.id.in_(subscription_ids), Subscription.due_at <= clock.now()
             )
-            with transaction() as session:
-                still_due = session.scalar(left) or 0
-            self.progress.update(task, completed=len(subscription_ids) - still_due)
+            return db.session.scalar(due) or 0
 
-        pump.run(Autopayment(), on_progress=show)
+        shown = DueProgress(
+            count_due, len(subscription_ids), lambda count: self.progress.advance(task, count)
+        )
+        pump.run(Autopayment(), on_progress=shown.tell)
+        shown.look()
 
     def clicks(self, count: int) -> None:
         """Take clicks of the last 30 days into the inbox, and count them.

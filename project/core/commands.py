@@ -47,13 +47,13 @@ def run_due(
         return
     total = due if limit is None else min(due, limit)
     with progress_bar(noun, total) as advance:
-        gone = _Gone(count_due, due, advance)
-        done = pump.run(work, limit=limit, on_progress=gone.tell)
-        gone.look()
+        shown = DueProgress(count_due, due, advance)
+        done = pump.run(work, limit=limit, on_progress=shown.tell)
+        shown.look()
     click.echo(f"{getattr(work, 'sent', min(done, total))} {noun} done.")
 
 
-class _Gone:
+class DueProgress:
     """How much of what was due is due no longer, however often the pump takes an item up.
 
     The pump tells of every result, and an item may come round more than once.
