@@ -1,7 +1,6 @@
 """Who may send, and how much: the allow-list, and a rate limit that costs next to nothing."""
 
 import asyncio
-import time
 from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
@@ -19,7 +18,6 @@ from project.extensions import redis_client
 SHARES = 20
 """A process takes its share of the limit from Redis in such parts, not click by click."""
 MAX_ADDRESSES = 10_000
-AWAY_SECONDS = 5.0
 REDIS_SECONDS = 0.3
 """How long those who need a share wait for Redis before they go on without it."""
 NOTHING_LEFT = -1
@@ -62,7 +60,6 @@ class Allowance:
         self._left: dict[str, int] = {}
         self._alone: set[str] = set()
         self._asking: dict[_Wanted, asyncio.Task[None]] = {}
-        self._redis_away_until = 0.0
 
     async def spend(self, address: str, limit: str) -> None:
         """Count a request. Raises TooManyRequests when the limit is reached."""
@@ -113,15 +110,12 @@ class Allowance:
         try:
             share = await asyncio.wait_for(in_thread(self._take, wanted), REDIS_SECONDS)
         except TimeoutError:
-            self._redis_away_until = time.monotonic() + AWAY_SECONDS
             share = None
         finally:
             del self._asking[wanted]
         self._grant(wanted, share)
 
     def _take(self, wanted: _Wanted) -> int | None:
-        if time.monotonic() < self._redis_away_until:
-            return None
         share = max(1, wanted.amount // SHARES)
         key = f"clicks:{wanted.address}:{wanted.stretch}"
         try:
@@ -130,7 +124,6 @@ class Allowance:
                 pipeline.expire(key, 2 * wanted.seconds)
                 used = int(pipeline.execute()[0])
         except RedisError:
-            self._redis_away_until = time.monotonic() + AWAY_SECONDS
             return None
         return max(0, min(share, wanted.amount - (used - share)))
 
