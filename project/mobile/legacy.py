@@ -98,7 +98,7 @@ def _import_devices(rows: Sequence[Row], report: ImportReport, zone: tzinfo) -> 
         key = (device["app_id"], device["uid"])
         standing_for[device["id"]] = key
         if key in newest:
-            report.leave_out("devices", row, "the same uid of the same app again; the last counts")
+            _leave_out_earlier(report, "devices", newest[key], device, "the same app and uid")
         newest[key] = device
     _insert(queries.devices, list(newest.values()), "devices", report)
     kept = {
@@ -142,11 +142,9 @@ def _import_purchases(
             report.leave_out("purchases", row, "has no known device, no receipt or no expire-date")
             continue
         key = receipt_hash(receipt)
-        if key in newest:
-            report.leave_out("purchases", row, "the same receipt again; the last counts")
         is_active = row.get("status") not in ("0", "f", "false", None)
         created_at = moment(row.get("created_at"), zone) or clock.now()
-        newest[key] = {
+        purchase = {
             "id": number(row, "id"),
             "app_id": device.app_id,
             "device_id": device.id,
@@ -162,7 +160,21 @@ def _import_purchases(
             "canceled_at": None if is_active else moment(row.get("updated_at"), zone),
             "created_at": created_at,
         }
+        if key in newest:
+            _leave_out_earlier(report, "purchases", newest[key], purchase, "the same receipt")
+        newest[key] = purchase
     _insert(queries.purchases, list(newest.values()), "purchases", report)
+
+
+def _leave_out_earlier(
+    report: ImportReport,
+    table: str,
+    earlier: Mapping[str, Any],
+    later: Mapping[str, Any],
+    same: str,
+) -> None:
+    """Note that of two rows for one thing, the later counts."""
+    report.leave_out(table, {"id": str(earlier["id"])}, f"{same} as {later['id']}, which counts")
 
 
 def _insert(table: Table, rows: list[dict[str, Any]], name: str, report: ImportReport) -> None:

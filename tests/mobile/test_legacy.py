@@ -84,6 +84,27 @@ def test_apps_devices_and_purchases_come_with_their_ids(import_mobile: Import, d
     assert db.session.scalar(select(func.count()).select_from(Event)) == 0
 
 
+def test_of_two_rows_for_one_thing_the_last_counts_and_the_other_is_told(
+    import_mobile: Import, dump: Path
+) -> None:
+    whole = dump.read_text()
+    whole += (
+        "INSERT INTO `devices` (`id`, `uid`, `app_id`, `language`, `os`, `token`) VALUES"
+        " (31,'200849',7,'tr','android','token-of-31');\n"
+        "INSERT INTO `purchases` (`id`, `device_id`, `receipt`, `expire-date`, `status`) VALUES"
+        " (311,31,'kept-1','2099-05-14 06:30:00',1);\n"
+    )
+    dump.write_text(whole)
+
+    done = import_mobile(dump)
+
+    assert "devices 22: the same app and uid as 31, which counts" in done.output
+    assert "purchases 302: the same receipt as 311, which counts" in done.output
+    assert db.session.scalars(select(Device.id).order_by(Device.id)).all() == [21, 31]
+    assert db.session.scalars(select(Purchase.id).order_by(Purchase.id)).all() == [301, 303, 311]
+    assert set(db.session.scalars(select(Purchase.device_id))) == {21, 31}
+
+
 def test_a_client_goes_on_with_its_token(
     import_mobile: Import, dump: Path, client: FlaskClient
 ) -> None:
