@@ -8,11 +8,16 @@ story (it begins with such a prefix or with a zero) is given to `phonenumbers` i
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import phonenumbers
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, PhoneMetadata
+from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
+    NumberParseException,
+    PhoneMetadata,
+    PhoneNumberType,
+)
 
 from project.weather.states import Language
 
@@ -208,14 +213,25 @@ class NumberKind(StrEnum):
 NEVER_BILLED = (NumberKind.PREMIUM_RATE, NumberKind.SHARED_COST, NumberKind.WORLDWIDE)
 """Kinds for which a message, or its charge, may cost somebody more than it says."""
 _KINDS = {
-    phonenumbers.PhoneNumberType.MOBILE: NumberKind.MOBILE,
-    phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE: NumberKind.MOBILE,
-    phonenumbers.PhoneNumberType.FIXED_LINE: NumberKind.FIXED_LINE,
-    phonenumbers.PhoneNumberType.TOLL_FREE: NumberKind.TOLL_FREE,
-    phonenumbers.PhoneNumberType.PREMIUM_RATE: NumberKind.PREMIUM_RATE,
-    phonenumbers.PhoneNumberType.SHARED_COST: NumberKind.SHARED_COST,
-    phonenumbers.PhoneNumberType.UNKNOWN: NumberKind.UNKNOWN,
+    PhoneNumberType.MOBILE: NumberKind.MOBILE,
+    PhoneNumberType.FIXED_LINE_OR_MOBILE: NumberKind.MOBILE,
+    PhoneNumberType.FIXED_LINE: NumberKind.FIXED_LINE,
+    PhoneNumberType.TOLL_FREE: NumberKind.TOLL_FREE,
+    PhoneNumberType.PREMIUM_RATE: NumberKind.PREMIUM_RATE,
+    PhoneNumberType.SHARED_COST: NumberKind.SHARED_COST,
+    PhoneNumberType.UNKNOWN: NumberKind.UNKNOWN,
 }
+_WITHOUT_MESSAGES = frozenset(
+    {
+        PhoneNumberType.FIXED_LINE,
+        PhoneNumberType.TOLL_FREE,
+        PhoneNumberType.PREMIUM_RATE,
+        PhoneNumberType.SHARED_COST,
+        PhoneNumberType.UAN,
+        PhoneNumberType.VOICEMAIL,
+        PhoneNumberType.PAGER,
+    }
+)
 _NOWHERE = "001"
 
 
@@ -231,9 +247,17 @@ def kind_of(msisdn: str) -> NumberKind:
         # Asking the book takes fifty times as long; it is for what is left.
         return NumberKind.MOBILE
     found = phonenumbers.number_type(phonenumbers.parse(msisdn))
-    if found == phonenumbers.PhoneNumberType.UNKNOWN and is_known(msisdn):
+    if found == PhoneNumberType.UNKNOWN and is_known(msisdn):
         return NumberKind.OTHER
     return _KINDS.get(found, NumberKind.OTHER)
+
+
+@lru_cache(maxsize=100_000)
+def can_get_messages(msisdn: str) -> bool:
+    """Tell whether a normalized number is of a kind that gets messages; not so are fixed lines,
+    freephone and premium numbers. One of a kind that nobody knows is.
+    """
+    return phonenumbers.number_type(phonenumbers.parse(msisdn)) not in _WITHOUT_MESSAGES
 
 
 def is_short(written: str) -> bool:

@@ -6,11 +6,8 @@ Billing tells of the charges that it plans, and puts those off that are named he
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
-import phonenumbers
-from phonenumbers import PhoneNumberType
 from sqlalchemy import Row, select
 
 from project.billing.signals import PlannedCharge
@@ -21,6 +18,7 @@ from project.weather import local_time
 from project.weather.billing import CUSTOMER_KIND
 from project.weather.messages.queries import IS_ITS_FORECAST, forecasts, subscribers
 from project.weather.messages.texts import has_forecast
+from project.weather.numbers import can_get_messages
 from project.weather.states import SubscriberState
 
 
@@ -31,26 +29,7 @@ class Obstacle(StrEnum):
     NO_MOBILE_NUMBER = "no_mobile_number"
 
 
-NO_MESSAGES = frozenset(
-    {
-        PhoneNumberType.FIXED_LINE,
-        PhoneNumberType.TOLL_FREE,
-        PhoneNumberType.PREMIUM_RATE,
-        PhoneNumberType.SHARED_COST,
-        PhoneNumberType.UAN,
-        PhoneNumberType.VOICEMAIL,
-        PhoneNumberType.PAGER,
-    }
-)
 ONE_DAY = timedelta(days=1)
-
-
-@lru_cache(maxsize=100_000)
-def can_get_messages(msisdn: str) -> bool:
-    """Tell whether a normalized number is of a kind that gets messages; not so are fixed lines,
-    freephone and premium numbers. One of a kind that nobody knows is.
-    """
-    return phonenumbers.number_type(phonenumbers.parse(msisdn)) not in NO_MESSAGES
 
 
 def obstacles(customer_ids: Sequence[int]) -> dict[int, Obstacle]:

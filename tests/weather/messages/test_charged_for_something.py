@@ -9,7 +9,7 @@ from project.billing.subscriptions.service import expire_some
 from project.core import pump
 from project.core.transaction import transaction
 from project.weather.messages import jobs
-from project.weather.serving import can_get_messages
+from project.weather.numbers import can_get_messages
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station, local
