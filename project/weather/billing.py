@@ -28,6 +28,7 @@ from project.extensions import db
 from project.weather import local_time
 from project.weather.models import Subscriber
 from project.weather.states import EndReason, Plan, SubscriberState
+from project.weather.subscribers.ending import ended
 
 BILLING_DUE = Wakeup(
     "forecast_billing", QueueName.DEFAULT, "project.weather.messages.jobs.follow_plans"
@@ -252,13 +253,7 @@ def _hear_of_ends(customer_ids: set[int], now: datetime) -> None:
             # Somebody who has just come back, or changed, is yet to be subscribed anew.
             subscribers.c.billing_due_at.is_(None),
         )
-        .values(
-            state=str(SubscriberState.CANCELED),
-            canceled_at=now,
-            end_reason=str(EndReason.UNPAID),
-            updated_at=now,
-            next_message_at=None,
-        )
+        .values(ended(EndReason.UNPAID, now))
     )
 
 

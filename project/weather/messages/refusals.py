@@ -23,6 +23,7 @@ from project.weather.states import (
     SubscriberState,
     message_states_before,
 )
+from project.weather.subscribers.ending import ended
 
 # What gateways call it, without signs between the words.
 OPTED_OUT = frozenset(
@@ -127,13 +128,6 @@ def _end(subscriber_ids: Sequence[int], now: datetime) -> None:
     db.session.execute(
         update(table)
         .where(table.c.id.in_(subscriber_ids), table.c.state == str(SubscriberState.ACTIVE))
-        .values(
-            state=str(SubscriberState.CANCELED),
-            end_reason=str(EndReason.UNREACHABLE),
-            canceled_at=now,
-            updated_at=now,
-            next_message_at=None,
-            billing_due_at=now,
-        )
+        .values(ended(EndReason.UNREACHABLE, now) | {"billing_due_at": now})
     )
     wake_billing()

@@ -17,6 +17,7 @@ from project.weather.states import (
     SubscriberState,
     subscriber_states_before,
 )
+from project.weather.subscribers.ending import ended
 
 _NO_WORD = re.compile(r"[\W_]+")
 # Cyrillic capitals that look like Latin ones: a word may be typed with letters of both.
@@ -127,14 +128,7 @@ def stop(msisdn: str, text: str) -> None:
             table.c.msisdn == msisdn,
             table.c.state.in_(subscriber_states_before(SubscriberState.STOPPED)),
         )
-        .values(
-            state=str(SubscriberState.STOPPED),
-            canceled_at=now,
-            end_reason=str(EndReason.STOP),
-            updated_at=now,
-            next_message_at=None,
-            billing_due_at=now,
-        )
+        .values(ended(EndReason.STOP, now) | {"billing_due_at": now})
     )
     _end_waiting_messages(msisdn)
     wake_billing()
