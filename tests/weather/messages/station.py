@@ -21,6 +21,7 @@ from project.weather.messages import jobs, service
 from project.weather.messages.delivery import MessageDelivery
 from project.weather.models import Forecast, Message, MessageEvent, Subscriber
 from simulator.client import SimulatorClient
+from tests.time_machine import Clock
 
 MOSCOW = "Europe/Moscow"
 
@@ -210,6 +211,14 @@ def end_leases() -> None:
 def rested_out() -> None:
     """Let every gateway be used again, as after its rest."""
     rotation().wake_up()
+
+
+def send_after_pauses(station: Station, clock: Clock, *, times: int) -> None:
+    """Send again and again, each time after the pause between tries and the gateways' rest."""
+    for _ in range(times):
+        rested_out()
+        station.send()
+        clock.advance(minutes=6)
 
 
 def local(moment: datetime, zone: str = MOSCOW) -> str:

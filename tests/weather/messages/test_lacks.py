@@ -12,7 +12,7 @@ from project.weather.messages import service
 from project.weather.messages.delivery import MessageDelivery
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
-from tests.weather.messages.station import Station, rested_out
+from tests.weather.messages.station import Station, rested_out, send_after_pauses
 from tests.weather.world import Operator
 
 NOTHING = ["", " ", "NULL", "null", r"\N", "nan", "NaN", "None", "N/A", "n/a", "...", " . ", "-"]
@@ -149,10 +149,7 @@ def test_what_no_gateway_took_can_be_sent_by_hand(
     number = station.paid()
     station.simulator.add_fault("/sms/*", status=503)
     station.make()
-    for _ in range(4):
-        rested_out()
-        station.send()
-        clock.advance(minutes=6)
+    send_after_pauses(station, clock, times=4)
     assert station.states(number) == ["failed"]
     station.simulator.control("DELETE", "/faults")
     rested_out()

@@ -21,6 +21,7 @@ from tests.weather.messages.station import (
     end_leases,
     local,
     rested_out,
+    send_after_pauses,
 )
 
 
@@ -272,10 +273,7 @@ class TestTrouble:
         number = station.paid()
         station.simulator.add_fault("/sms/*", status=500)
         station.make()
-        for _ in range(5):
-            rested_out()
-            station.send()
-            clock.advance(minutes=6)
+        send_after_pauses(station, clock, times=5)
         message = station.message(number)
         assert (message.state, message.attempts, message.last_error) == (
             "failed",
