@@ -1,12 +1,13 @@
-"""Processes that tests start: on free loopback ports, ended by their own process id."""
+"""Processes that tests start, stop for a while and end, each by its own process id."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simulator.client import SimulatorClient
@@ -55,3 +56,36 @@ def wait_until_healthy(client: SimulatorClient, process: subprocess.Popen[bytes]
         except OSError:
             time.sleep(0.02)
     raise AssertionError(f"the simulator did not answer within {START_SECONDS} s")
+
+
+@contextmanager
+def frozen(pids: Sequence[int], *, seconds: float = 0) -> Iterator[None]:
+    """Stop processes with SIGSTOP, and let them go on after so many seconds, or at the end."""
+    ends_at = time.monotonic() + seconds
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+        time.sleep(max(0.0, ends_at - time.monotonic()))
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def parent_of(pid: int) -> int:
+    """Return the process that started another, as Linux tells it."""
+    status = Path(f"/proc/{pid}/stat").read_text()
+    return int(status.rpartition(")")[2].split()[1])
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it started, directly or not."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        with suppress(ValueError, FileNotFoundError, ProcessLookupError):
+            parents[int(name)] = parent_of(int(name))
+    found = [pid]
+    for member in found:
+        found += [child for child, parent in parents.items() if parent == member]
+    return found

@@ -18,6 +18,7 @@ from project.core.clock import read_offset
 from project.core.reading import PreparedQuery
 from project.extensions import PATIENCE_BEYOND_SECONDS, db, guard, wait_as_long_as_it_takes
 from tests.conftest import ChangeSettings
+from tests.processes import family, parent_of
 
 STATEMENT_SECONDS = 1
 CONNECT_SECONDS = 2
@@ -29,11 +30,10 @@ def freeze(app: Flask) -> Iterator[Freeze]:
     """Stop every process of Postgres where it is; connections stay open and say nothing."""
     with db.engine.begin() as connection:
         found = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    postmaster = _parent(found)
     stopped: list[int] = []
 
     def stop() -> None:
-        stopped.extend([postmaster, *_children(postmaster)])
+        stopped.extend(family(parent_of(found)))
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
 
@@ -42,23 +42,6 @@ def freeze(app: Flask) -> Iterator[Freeze]:
         os.kill(pid, signal.SIGCONT)
     db.session.rollback()
     db.engine.dispose()
-
-
-def _parent(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as status:
-        return int(status.read().rpartition(")")[2].split()[1])
-
-
-def _children(pid: int) -> list[int]:
-    everybody = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [one for one in everybody if _is_child(one, pid)]
-
-
-def _is_child(pid: int, parent: int) -> bool:
-    try:
-        return _parent(pid) == parent
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture

@@ -18,11 +18,10 @@ from tests.faults.world import (
     assert_each_callback_was_delivered,
     assert_each_due_purchase_was_checked_once,
     eventually,
-    family,
-    frozen,
     make_apps,
     seed_due_purchases,
 )
+from tests.processes import family, frozen
 
 SETTINGS = {
     "WEBHOOK_SECRET_KEY": SECRET,

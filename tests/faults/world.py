@@ -1,15 +1,11 @@
 """What fault tests share: many rows at once, who is busy, and what must hold in the end."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from rq import Worker
@@ -272,31 +268,3 @@ def periodic_jobs(stack: Stack) -> int:
         check=True,
     )
     return int(done.stdout)
-
-
-@contextmanager
-def frozen(pids: Sequence[int], *, seconds: float) -> Iterator[None]:
-    """Stop processes where they are with SIGSTOP, and let them go on after so many seconds."""
-    ends_at = time.monotonic() + seconds
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-        time.sleep(max(0.0, ends_at - time.monotonic()))
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and all that it started, directly or not."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        with suppress(ValueError, FileNotFoundError, ProcessLookupError):
-            status = Path(f"/proc/{int(name)}/stat").read_text()
-            parents[int(name)] = int(status.rpartition(")")[2].split()[1])
-    found = [pid]
-    for member in found:
-        found += [child for child, parent in parents.items() if parent == member]
-    return found

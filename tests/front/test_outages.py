@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -14,21 +14,12 @@ from ops.stack import Stack, running_stack
 from tests.faults.world import eventually
 from tests.front.conftest import SETTINGS, Answered, Served, Wire, request
 from tests.front.test_cut_bodies import signed_click
+from tests.processes import frozen
 
 LIVE = request("/health/live", method="GET")
 UNKNOWN_DEVICE = request("/api/purchase/check", b'{"client-token": "nobody"}')
 PROMPT_SECONDS = 1.0
 IDS = "SELECT unnest(click_ids) FROM click_inbox"
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stop a process for a while, as a machine that hangs does."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def timed(served: Served, raw: bytes) -> tuple[int, float]:
@@ -40,7 +31,7 @@ def timed(served: Served, raw: bytes) -> tuple[int, float]:
 
 
 def test_a_redis_that_hangs_delays_no_click_and_no_check(served: Served) -> None:
-    with frozen(served.stack.valkey.pid):
+    with frozen([served.stack.valkey.pid]):
         ends_at = time.monotonic() + 4
         number = 1_000
         while time.monotonic() < ends_at:
@@ -53,7 +44,7 @@ def test_a_redis_that_hangs_delays_no_click_and_no_check(served: Served) -> None
 
 def test_a_database_that_hangs_leaves_the_loop_alive(served: Served) -> None:
     with served.wire() as clicking, served.wire() as checking:
-        with frozen(_backend_of_clicks(served)):
+        with frozen([_backend_of_clicks(served)]):
             clicking.send(signed_click(2_001))
             checking.send(UNKNOWN_DEVICE)
             assert timed(served, LIVE)[1] < PROMPT_SECONDS
