@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -23,6 +24,14 @@ def token_hash(token: str) -> bytes:
 def same(one: str, other: str) -> bool:
     """Compare two secrets in constant time."""
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8"))
+
+
+def same_as_any(given: str, others: Iterable[str]) -> bool:
+    """Tell whether a text is one of several secrets; all are compared, whichever fits."""
+    found = False
+    for other in others:
+        found |= same(given, other)
+    return found
 
 
 def encrypt(text: str) -> bytes:
