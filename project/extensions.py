@@ -37,7 +37,14 @@ class Base(DeclarativeBase):
 
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate()
-limiter = Limiter(key_func=lambda: counted_as(request.remote_addr or UNKNOWN))
+
+
+def sender_key() -> str:
+    """Return what the sender of the present request is counted under."""
+    return counted_as(request.remote_addr or UNKNOWN)
+
+
+limiter = Limiter(key_func=sender_key)
 
 if TYPE_CHECKING:
     Model = Base

@@ -6,7 +6,6 @@ from flask import g, request
 from marshmallow import Schema, fields
 from werkzeug.exceptions import HTTPException
 
-from project.addresses import UNKNOWN, counted_as
 from project.billing import queries as billing
 from project.billing.payments.schemas import PaymentSchema, PurchaseBegunSchema
 from project.companies import packages, service
@@ -39,7 +38,7 @@ from project.core.loop import finish
 from project.core.network_guard import check_url
 from project.core.pages import data_schema, list_schema, page_of
 from project.core.transaction import own_transactions, transaction
-from project.extensions import limiter
+from project.extensions import limiter, sender_key
 
 blueprint = Blueprint("companies", __name__, url_prefix="/api/companies", description="Companies.")
 
@@ -63,15 +62,11 @@ def _account() -> str:
     return "account:" + account_key(_given_email())
 
 
-def _address() -> str:
-    return counted_as(request.remote_addr or UNKNOWN)
-
-
 def _is_known_here() -> bool:
     """Tell whether the account has logged in from this address: others' guesses lock it not out."""
     email = storable(_given_email())
     with transaction(read_only=True):
-        return service.is_known_at(email, _address())
+        return service.is_known_at(email, sender_key())
 
 
 def _own_account() -> str:
@@ -99,7 +94,7 @@ def register_company(body: dict[str, Any]) -> dict[str, Any]:
         check_endpoint(body["callback_url"], field="callback_url")
     password = body.pop("password")
     with transaction():
-        made, token, secret = service.register_company(body, password, address=_address())
+        made, token, secret = service.register_company(body, password, address=sender_key())
     answer = {"status": "success", "token": token, "company_id": made.id}
     return answer | ({"callback_secret": secret} if secret else {})
 
@@ -115,7 +110,7 @@ def register_company(body: dict[str, Any]) -> dict[str, Any]:
 @blueprint.alt_response(401, description="The email or the password is wrong.")
 def log_in(body: dict[str, Any]) -> dict[str, Any]:
     """Log in; the first login makes the company active."""
-    found, token = service.log_in(body["email"], body["password"], address=_address())
+    found, token = service.log_in(body["email"], body["password"], address=sender_key())
     return {"status": "success", "token": token, "company_id": found.id}
 
 

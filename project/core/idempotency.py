@@ -13,14 +13,13 @@ from flask import Response, current_app, g, request
 from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from project.addresses import UNKNOWN, counted_as
 from project.core import clock
 from project.core.errors import PROBLEM_JSON, BadRequest, Conflict
 from project.core.input import FORM_TYPES, read_body
 from project.core.models import IdempotencyKey
 from project.core.secrets import decrypt, encrypt
 from project.core.transaction import is_open, transaction
-from project.extensions import db
+from project.extensions import db, sender_key
 
 HEADER = "Idempotency-Key"
 KEPT_FOR = timedelta(hours=24)
@@ -50,12 +49,7 @@ def idempotent_by(*identity: str) -> Callable[[View], View]:
 
     def whose() -> str:
         body = read_body(request)
-        return json.dumps(
-            [
-                counted_as(request.remote_addr or UNKNOWN),
-                *(str(body.get(name)) for name in identity),
-            ]
-        )
+        return json.dumps([sender_key(), *(str(body.get(name)) for name in identity)])
 
     return lambda view: _remembering(view, whose)
 
