@@ -83,7 +83,7 @@ def test_a_name_that_no_server_tells_of_is_nobodys_fault(names: NameServer, host
 
     assert (answer.error or "").startswith("no name server answered: ")
     assert (answer.connected, answer.excused) == (False, True)
-    assert time.monotonic() - began < LOOKUP_SECONDS + 1
+    assert time.monotonic() - began < 2 * LOOKUP_SECONDS
 
 
 def test_name_servers_that_are_away_are_nobodys_fault(change_settings: ChangeSettings) -> None:
@@ -102,9 +102,9 @@ def test_names_that_hang_hold_up_no_other_call_of_any_kind(
     ours = Request("POST", receiver.url.replace("127.0.0.1", "localhost"))
     assert send_and_wait(ours).status == 200
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < LOOKUP_SECONDS - 1
     assert {call.result().status for call in hanging} == {None}
-    assert time.monotonic() - began < 2 * LOOKUP_SECONDS
+    assert time.monotonic() - began < 3 * LOOKUP_SECONDS
 
 
 def test_who_registers_waits_a_set_time_for_a_name_that_hangs(names: NameServer) -> None:
@@ -112,7 +112,7 @@ def test_who_registers_waits_a_set_time_for_a_name_that_hangs(names: NameServer)
 
     check_endpoint("https://a.silent.test/hook")
 
-    assert time.monotonic() - began < CHECK_SECONDS + 1
+    assert time.monotonic() - began < 2 * CHECK_SECONDS
 
 
 def test_names_that_hang_at_registration_are_looked_up_by_a_few_at_a_time(
@@ -129,7 +129,7 @@ def test_names_that_hang_at_registration_are_looked_up_by_a_few_at_a_time(
     took = sorted(in_threads(*[register(number) for number in range(3 * CHECKED_NAMES)]))
 
     assert sum(seconds < CHECK_SECONDS / 2 for seconds in took) >= CHECKED_NAMES
-    assert took[-1] < CHECK_SECONDS + 1
+    assert took[-1] < 2 * CHECK_SECONDS
 
 
 def test_a_name_that_leads_inside_is_refused_at_registration_and_at_delivery(

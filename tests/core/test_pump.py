@@ -59,7 +59,7 @@ def test_it_stops_when_the_time_is_up_though_more_is_due(things: Things) -> None
 
     done = pump.run(errands, seconds=0.3)
 
-    assert 0.25 < time.monotonic() - started < 2
+    assert 0.25 < time.monotonic() - started < 10
     assert done == errands.calls["evergreen"] > 1
 
 
@@ -89,7 +89,7 @@ def test_calls_are_made_at_once(things: Things) -> None:
 
     pump.run(Errands(capacity=20, seconds=lambda _: 0.2))
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3
 
 
 def test_a_call_that_breaks_stops_no_other_and_keeps_its_claim(

@@ -101,7 +101,7 @@ def test_without_redis_the_work_is_recorded_and_its_wakeup_put_off(
         things.add("work")
         wake(PURCHASES)
 
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
     assert things.row("work").due_at is not None
     assert [(entry["event"], entry["kind"]) for entry in logs] == [("wakeup.put_off", "purchases")]
 

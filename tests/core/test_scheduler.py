@@ -228,7 +228,7 @@ class TestRunBetween:
             ("first", "14:00"),
             ("first", "16:00"),
         ]
-        assert timedelta() <= clock.now() - end < timedelta(seconds=2)
+        assert timedelta() <= clock.now() - end < timedelta(minutes=5)
 
     def test_entries_of_the_same_moment_run_in_the_order_of_the_list(
         self, clock: Clock, noted: list[tuple[str, datetime]]
