@@ -13,6 +13,7 @@ from sqlalchemy import text
 from ops.postgres import packaged_binaries
 from project.billing import installation
 from project.billing.customers.service import ensure_customer
+from project.billing.payments.charging import Autopayment, LateAutopayment, PromptAutopayment
 from project.billing.payments.jobs import charge_due, match_pending, match_successful
 from project.core.errors import ServiceUnavailable
 from project.core.transaction import transaction
@@ -244,6 +245,19 @@ def test_a_hold_of_the_operator_stays_until_it_is_released(
     assert invoke(args=["charges", "release"]).exit_code == 0
     charge_due()
     once_each(desk, due)
+
+
+@pytest.mark.parametrize("kind", [Autopayment, LateAutopayment, PromptAutopayment])
+def test_a_worker_finds_nothing_to_do_while_charges_are_held(
+    desk: Desk, clock: Clock, kind: type[Autopayment]
+) -> None:
+    desk.subscription(package_id=desk.package(charged="at_the_end"))
+    clock.set_to(END + timedelta(days=1))
+    with transaction():
+        assert kind().is_anything_due()
+        installation.hold_charges("we move")
+        assert kind().claim(1) == []
+        assert not kind().is_anything_due(), "it would call itself again without end"
 
 
 def test_a_payment_of_another_installation_is_nobodys_here(desk: Desk, clock: Clock) -> None:

@@ -116,8 +116,11 @@ class Autopayment:
         _release([one for one, _ in results if one.payment.subscription_id not in given_back])
 
     def is_anything_due(self) -> bool:
-        """Tell whether a subscription is due that nobody works on."""
-        return queries.is_charge_due() and installation.hold() is None
+        """Tell whether a subscription is due that nobody works on, and may be charged."""
+        return self._is_any_due() and installation.hold() is None
+
+    def _is_any_due(self) -> bool:
+        return queries.is_charge_due()
 
 
 class PromptAutopayment(Autopayment):
@@ -131,8 +134,7 @@ class PromptAutopayment(Autopayment):
     def _candidates(self, limit: int) -> Select[Any]:
         return super()._candidates(limit).where(queries.is_charged_at_the_end())
 
-    def is_anything_due(self) -> bool:
-        """Tell whether such a subscription is due that nobody works on."""
+    def _is_any_due(self) -> bool:
         due_at = queries.oldest_prompt_charge_due_at()
         return due_at is not None and due_at <= clock.now()
 
@@ -145,9 +147,8 @@ class LateAutopayment(Autopayment):
     def _candidates(self, limit: int) -> Select[Any]:
         return super()._candidates(limit).where(queries.is_left_over(_last_run_at()))
 
-    def is_anything_due(self) -> bool:
-        """Tell whether such a charge is due that nobody works on."""
-        return queries.is_charge_left_over(_last_run_at()) and installation.hold() is None
+    def _is_any_due(self) -> bool:
+        return queries.is_charge_left_over(_last_run_at())
 
 
 def _last_run_at() -> datetime:
