@@ -25,11 +25,12 @@ def read_books() -> bool:
     """
     with transaction():
         held = installation.hold()
-        in_use = queries.providers_in_use()
     if held is None:
         return True
     if held.unread_from is None:
         return False
+    with transaction():
+        in_use = queries.providers_in_use()
     end = clock.now()
     for provider in listing_providers():
         if provider.name not in in_use:
