@@ -7,6 +7,7 @@ from typing import Any
 from project.billing import queries
 from project.billing.customers import service as customers
 from project.billing.payments import service as payments
+from project.billing.payments.charging import Attempt
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import service as subscriptions
 from project.billing.subscriptions.queries import standings
@@ -65,18 +66,12 @@ def checkout(company_id: int, package_id: int | None, return_url: str) -> dict[s
     Raises NotFound and BadRequest for the package, and PaymentRequired where the provider does
     not take it.
     """
-    payment, is_new = _begun_checkout(company_id, package_id, return_url)
-    if payment.state == PaymentState.CANCELED and not is_new:
-        # What was open here had ended at the provider.
-        payment, _ = _begun_checkout(company_id, package_id, return_url)
-    return payments.confirmation(payment)
 
-
-def _begun_checkout(company_id: int, package_id: int | None, return_url: str) -> tuple[Any, bool]:
-    with transaction():
+    def begin() -> Attempt:
         customer = customers.existing_customer(existing_company(company_id).customer_id)
-        attempt = payments.begin_checkout(customer, package_id, return_url)
-    return payments.draw_now(attempt), attempt.is_first
+        return payments.begin_checkout(customer, package_id, return_url)
+
+    return payments.confirmation(payments.draw_link(begin))
 
 
 async def check(token: str) -> dict[str, Any]:

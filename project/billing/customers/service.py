@@ -88,6 +88,19 @@ def of_kind(kind: str, customer_ids: Collection[int]) -> set[int]:
     return set(db.session.scalars(found))
 
 
+def lock_customers(customer_ids: Collection[int]) -> None:
+    """Have what is begun for these customers wait for each other, until the transaction's end.
+
+    Others may refer to them meanwhile: a charge that begins now writes a payment.
+    """
+    db.session.execute(
+        select(Customer.id)
+        .where(Customer.id.in_(customer_ids))
+        .order_by(Customer.id)
+        .with_for_update(key_share=True)
+    )
+
+
 def existing_customer(customer_id: int | None) -> Customer:
     """Return the customer. Raises NotFound."""
     customer = db.session.get(Customer, customer_id or 0)

@@ -1,5 +1,6 @@
 """Payments that somebody asks for: a first purchase, a customer who pays what is owed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from project.billing import installation, queries
-from project.billing.customers.service import customer_named
+from project.billing.customers.service import customer_named, lock_customers
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.packages.service import existing_package, package_for_sale
 from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw, name_payments
@@ -42,14 +43,9 @@ def begin_purchase(customer: Customer, package_id: int, return_url: str) -> Atte
     twice. Raises NotFound and BadRequest for the package.
     """
     package = package_for_sale(package_id)
-    # A lock that lets others refer to the customer, so that two calls at once make one link.
-    mine = select(Customer.id).where(Customer.id == customer.id).with_for_update(key_share=True)
-    db.session.execute(mine)
-    begun = queries.open_purchase(customer.id, package.id, clock.now() - CHECKOUT_LASTS)
-    if begun is None:
-        return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
-    ours = installation.installation_key()
-    return Attempt(begun, customer.written, ours, NO_CLAIM, is_first=False)
+    lock_customers([customer.id])
+    begun = _open_purchase(customer, package)
+    return begun or _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
 
 
 def begin_checkout(customer: Customer, package_id: int | None, return_url: str) -> Attempt:
@@ -58,17 +54,23 @@ def begin_checkout(customer: Customer, package_id: int | None, return_url: str) 
     One that was begun a short while ago and is still open is returned instead, so that two clicks
     are one payment. Raises NotFound without a package, and BadRequest for one that is not sold.
     """
-    mine = select(Customer.id).where(Customer.id == customer.id).with_for_update(key_share=True)
-    db.session.execute(mine)
+    lock_customers([customer.id])
     last = queries.current_subscription(customer.id)
     own_id = None if last is None else last.next_package_id or last.package_id
     if package_id is None and own_id is None:
         raise NotFound("There is no package to pay for. Say which one, with package_id.")
     is_own = package_id in (None, own_id)
     package = existing_package(own_id or 0) if is_own else package_for_sale(package_id or 0)
-    begun = queries.open_purchase(customer.id, package.id, clock.now() - CHECKOUT_LASTS)
-    if begun is None or begun.return_url != return_url:
+    begun = _open_purchase(customer, package)
+    if begun is None or begun.payment.return_url != return_url:
         return _begin(customer, package, Trigger.PURCHASE, return_url=return_url)
+    return begun
+
+
+def _open_purchase(customer: Customer, package: Package) -> Attempt | None:
+    begun = queries.open_purchase(customer.id, package.id, clock.now() - CHECKOUT_LASTS)
+    if begun is None:
+        return None
     ours = installation.installation_key()
     return Attempt(begun, customer.written, ours, NO_CLAIM, is_first=False)
 
@@ -78,10 +80,14 @@ def purchase(customer_name: str, package_id: int, return_url: str) -> Payment:
 
     Raises NotFound and BadRequest for customer and package.
     """
+    return draw_link(lambda: begin_purchase(customer_named(customer_name), package_id, return_url))
+
+
+def draw_link(begin: Callable[[], Attempt]) -> Payment:
+    """Have the provider give a link to what is begun, in a transaction that is opened here."""
     for _ in range(2):
         with transaction():
-            customer = customer_named(customer_name)
-            attempt = begin_purchase(customer, package_id, return_url)
+            attempt = begin()
         payment = draw_now(attempt)
         if attempt.is_first or payment.state != PaymentState.CANCELED:
             break

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 
 from project.billing import queries, signals
+from project.billing.customers.service import lock_customers
 from project.billing.models import Customer, Package, Subscription, SubscriptionPeriod
 from project.billing.packages.service import package_for_sale
 from project.billing.periods import PeriodUnit, boundary, period_from
@@ -50,9 +51,7 @@ def assign(customer: Customer, package_id: int) -> Assigned:
     package, and Conflict for the one that is taken already or whose last charge was refused.
     """
     package = package_for_sale(package_id)
-    # A lock that lets others refer to the customer: a charge that begins now writes a payment.
-    mine = select(Customer.id).where(Customer.id == customer.id).with_for_update(key_share=True)
-    db.session.execute(mine)
+    lock_customers([customer.id])
     running = _running(customer.id)
     if running is None:
         return Assigned(_start(customer, package), package, False)
@@ -135,12 +134,7 @@ def subscribe(wanted: Sequence[Prepaid]) -> int:
     """
     by_customer = {one.customer_id: one for one in wanted}
     ids = sorted(by_customer)
-    db.session.execute(
-        select(Customer.id)
-        .where(Customer.id.in_(ids))
-        .order_by(Customer.id)
-        .with_for_update(key_share=True)
-    )
+    lock_customers(ids)
     packages = _packages({one.package_id for one in wanted})
     running = {one.customer_id: one for one in _all_running(ids)}
     for customer_id, subscription in running.items():
@@ -246,15 +240,7 @@ def cancel(customer_id: int) -> Subscription:
 
 def _running(customer_id: int) -> Subscription | None:
     """Lock and return the subscription that runs; one that is over expires before it is seen."""
-    running = db.session.scalars(
-        select(Subscription)
-        .where(
-            Subscription.customer_id == customer_id,
-            Subscription.state != str(SubscriptionState.EXPIRED),
-        )
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    running = next(iter(_all_running([customer_id])), None)
     return None if running is None or expire_if_over(running) else running
 
 
