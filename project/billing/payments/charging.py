@@ -390,26 +390,25 @@ async def draw(attempt: Attempt) -> Word:
 
 
 async def _known_before(payment: Payment, provider: PaymentProvider) -> Word | None:
-    """Return what became of a payment that was sent before; None if it may be sent once more.
-
-    An answer that nobody can read is no absence: such a request is never sent again.
-    """
+    """Return what became of a payment that was sent before; None if it may be sent once more."""
     if provider.has_listing:
         return Unknown(ANSWERED) if payment.is_answered else None
-    if not provider.has_inquiry:
-        return cannot_be_asked(payment)
-    known = await provider.get(str(payment.id))
+    known = await ask_by_our_id(payment, provider)
     if not isinstance(known, NotThere):
         return known
-    if payment.is_answered:
-        return Unknown(ANSWERED)
     is_too_often = provider.max_sends is not None and payment.sends >= provider.max_sends
     return Unknown(SENT_ENOUGH) if is_too_often else None
 
 
-def cannot_be_asked(payment: Any) -> Unreadable:
-    """Return the word on a payment without an answer, of a provider that tells nothing more."""
-    return Unreadable(NOT_TO_BE_ASKED, None, f"no answer to {payment.id}", is_of_request=True)
+async def ask_by_our_id(payment: Any, provider: PaymentProvider) -> Word:
+    """Ask a provider without a list what became of a payment; NotThere if it surely has none.
+
+    An answer that nobody can read is no absence: such a request is never sent again.
+    """
+    if not provider.has_inquiry:
+        return Unreadable(NOT_TO_BE_ASKED, None, f"no answer to {payment.id}", is_of_request=True)
+    word = await provider.get(str(payment.id))
+    return Unknown(ANSWERED) if isinstance(word, NotThere) and payment.is_answered else word
 
 
 def _is_key_alive(payment: Payment, now: datetime) -> bool:

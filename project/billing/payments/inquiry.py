@@ -10,11 +10,10 @@ from sqlalchemy import Row, Select, func, select, update
 from project.billing import queries
 from project.billing.models import Payment
 from project.billing.payments.charging import (
-    ANSWERED,
     KEY_LIVES_FOR,
     KEY_USED,
     LATE_CHARGES_DUE,
-    cannot_be_asked,
+    ask_by_our_id,
 )
 from project.billing.payments.settlement import Word, settle
 from project.billing.providers.base import (
@@ -87,15 +86,9 @@ class PendingInquiry:
         if payment.external_id is not None:
             return await provider.get(payment.external_id)
         is_over = _is_sent_no_more(payment)
-        if not provider.has_inquiry:
-            return cannot_be_asked(payment)
         if not provider.has_listing:
-            word = await provider.get(str(payment.id))
-            if not isinstance(word, NotThere):
-                return word
-            if payment.is_answered:
-                return Unknown(ANSWERED)
-            return NeverMade(NEVER_MADE) if is_over else word
+            word = await ask_by_our_id(payment, provider)
+            return NeverMade(NEVER_MADE) if is_over and isinstance(word, NotThere) else word
         searched_from = KEY_LIVES_FOR if payment.reason == KEY_USED else timedelta()
         searched_until = SENT_BEFORE if is_over else timedelta()
         found = await self._search.find(
