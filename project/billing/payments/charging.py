@@ -169,7 +169,8 @@ def attempts_for(claimed: Claim) -> list[Attempt]:
     packages = _by_id(Package, _package_ids(subscriptions))
     customers = _by_id(Customer, {one.customer_id for one in subscriptions})
     now = clock.now()
-    pending = _with_pending_payments(ids)
+    # Who has a payment that is still pending gets no second one.
+    pending = {one.subscription_id for one in _open_payments(ids)}
     wanted = [
         _payment_row(one, packages, customers[one.customer_id], now)
         for one in subscriptions
@@ -277,18 +278,6 @@ def _payment_row(
         "created_at": now,
         "due_at": now + timedelta(seconds=settlement.FIRST_INQUIRY_SECONDS),
     }
-
-
-def _with_pending_payments(subscription_ids: Sequence[int]) -> set[int | None]:
-    """Return which subscriptions have a payment that is still pending: they get no second one."""
-    return set(
-        db.session.scalars(
-            select(Payment.subscription_id).where(
-                Payment.subscription_id.in_(subscription_ids),
-                Payment.state == str(PaymentState.PENDING),
-            )
-        )
-    )
 
 
 def name_payments(
