@@ -19,10 +19,10 @@ from project.billing.payments.settlement import (
     NO_PAYMENT_METHOD,
     settle,
 )
-from project.billing.periods import Period, PeriodUnit, period_from
+from project.billing.periods import Period
 from project.billing.providers.base import Rejected
 from project.billing.providers.registry import drawing_provider
-from project.billing.states import PaymentState, SubscriptionState, Trigger
+from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.billing.subscriptions import service as subscriptions
 from project.core import clock, http_client
@@ -110,7 +110,9 @@ def begin_retry(customer: Customer, trigger: Trigger) -> Attempt:
         package,
         trigger,
         subscription=subscription,
-        period=_owed_period(subscription, package),
+        period=rules.next_period(
+            subscription, package, existing_package(subscription.package_id), clock.now()
+        ),
         payment_method_id=customer.payment_method_id,
     )
 
@@ -129,13 +131,6 @@ def _owing_subscription(customer_id: int) -> Subscription:
     if queries.pending_payment_of(customer_id) is not None:
         raise Conflict("A payment is under way; its end is not known yet.")
     return subscription
-
-
-def _owed_period(subscription: Subscription, package: Package) -> Period:
-    now = clock.now()
-    if subscription.state == SubscriptionState.EXPIRED:
-        return period_from(now, PeriodUnit(package.period), package.period_count, now)
-    return rules.next_period(subscription, package, existing_package(subscription.package_id), now)
 
 
 def _begin(

@@ -309,14 +309,11 @@ def _next_free_period(
     payment: Payment, subscription: Subscription, package: Package, hearing: _Hearing
 ) -> Period:
     """Return the period behind what is given; a payment that waits for it gets the one after."""
-    unit, count, now = PeriodUnit(package.period), package.period_count, hearing.now
     with db.session.no_autoflush:
-        if subscription.state == SubscriptionState.EXPIRED and subscription.ended_at <= now:
-            period = period_from(now, unit, count, now)
-        else:
-            current = db.session.get_one(Package, subscription.package_id)
-            period = rules.next_period(subscription, package, current, now)
+        current = db.session.get_one(Package, subscription.package_id)
+        period = rules.next_period(subscription, package, current, hearing.now)
         if _may_be_waited_for(subscription, hearing):
+            unit, count = PeriodUnit(package.period), package.period_count
             behind = period_from(period.end, unit, count, period.end)
             _put_off(payment, subscription, period, behind)
     return period

@@ -17,7 +17,6 @@ ONE_DAY = timedelta(days=1)
 NOT_TAKEN_RETRY = timedelta(hours=1)
 LONGEST_NOT_TAKEN_RETRY = timedelta(hours=8)
 MOST_DOUBLINGS = 8
-RUNNING = (SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE, SubscriptionState.CANCELED)
 
 
 def charge_day(moment: datetime) -> datetime:
@@ -50,10 +49,13 @@ def next_period(
 ) -> Period:
     """Return the period to be paid for next.
 
-    It follows the last one. If that would already be over, because nobody could charge for that
-    long, it is the one in which `now` lies; BILL_MISSED_PERIODS=1 charges each of them instead.
+    It follows the last one; after one that has expired it begins now. If it would already be over,
+    because nobody could charge for that long, it is the one in which `now` lies;
+    BILL_MISSED_PERIODS=1 charges each of them instead.
     """
     unit, count = PeriodUnit(package.period), package.period_count
+    if subscription.state == SubscriptionState.EXPIRED and subscription.ended_at <= now:
+        return period_from(now, unit, count, now)
     same_rhythm = (package.period, package.period_count) == (current.period, current.period_count)
     anchor = subscription.anchor_at if same_rhythm else subscription.ended_at
     following = period_from(anchor, unit, count, subscription.ended_at)
