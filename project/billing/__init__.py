@@ -5,6 +5,7 @@ from flask import Flask
 from project.billing import installation, queries
 from project.billing.packages.routes import blueprint as packages
 from project.billing.payments.routes import blueprint as payments
+from project.billing.reconciliation import cases
 from project.billing.reconciliation.routes import blueprint as reconciliation
 from project.billing.subscriptions import queries as subscription_queries
 from project.billing.subscriptions.routes import blueprint as subscriptions
@@ -17,7 +18,7 @@ def register(_app: Flask) -> None:
     for blueprint in (packages, subscriptions, payments, reconciliation):
         rest_api.register_blueprint(blueprint)
     health.warn_of("charges_held", installation.hold_reason)
-    health.warn_of("charges_not_taken", queries.untaken_reason)
+    health.warn_of("charges_not_taken", cases.untaken_reason)
     health.watch(health.DueProbe("payments", queries.oldest_inquiry_due_at))
     health.watch(health.DueProbe("subscription_ends", subscription_queries.oldest_ended_at))
     health.watch(health.DueProbe("late_charges", queries.oldest_late_charge_due_at))

@@ -19,16 +19,9 @@ from sqlalchemy import (
     select,
 )
 
-from project.billing.models import (
-    Customer,
-    Package,
-    Payment,
-    ReconciliationCase,
-    Subscription,
-)
+from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.states import (
     COUNTED_TRIGGERS,
-    CaseKind,
     ChargeTime,
     PaymentState,
     SubscriptionState,
@@ -44,7 +37,6 @@ payments: Table = Payment.__table__  # type: ignore[assignment]
 packages: Table = Package.__table__  # type: ignore[assignment]
 
 EXPIRED_AFTER = timedelta(days=3)
-OPEN = "open"
 
 
 def is_charge_due() -> bool:
@@ -77,16 +69,6 @@ def has_payment_for(subscription_id: int, period_start: datetime) -> bool:
         payments.c.state.in_([str(PaymentState.PENDING), str(PaymentState.SUCCEEDED)]),
     )
     return bool(db.session.scalar(select(found)))
-
-
-def untaken_reason() -> str | None:
-    """Return why a provider takes no requests of ours, by the newest case that is open."""
-    return db.session.scalar(
-        select(ReconciliationCase.evidence["there"]["reason"].astext)
-        .where(ReconciliationCase.state == OPEN, ReconciliationCase.kind == str(CaseKind.NOT_TAKEN))
-        .order_by(ReconciliationCase.id.desc())
-        .limit(1)
-    )
 
 
 def providers_in_use() -> set[str]:
@@ -134,11 +116,6 @@ def count_due(table: Table, *, at_most: int) -> int:
     return int(db.session.scalar(select(func.count()).select_from(some)) or 0)
 
 
-def oldest_charge_due_at() -> datetime | None:
-    """Return when the longest-waiting subscription was or will be due."""
-    return _oldest_due_at(subscriptions)
-
-
 def is_charged_at_the_end() -> ColumnElement[bool]:
     """Hold for subscriptions whose package is charged at the moment at which a period ends."""
     prompt = select(Package.id).where(Package.charged == str(ChargeTime.AT_THE_END))
@@ -146,7 +123,7 @@ def is_charged_at_the_end() -> ColumnElement[bool]:
 
 
 def oldest_prompt_charge_due_at() -> datetime | None:
-    """Return when the longest-waiting subscription of those was or will be due."""
+    """Return when the longest-waiting subscription that is charged so was or will be due."""
     return _oldest_due_at(subscriptions, is_charged_at_the_end())
 
 
@@ -376,13 +353,6 @@ def is_package_taken(package_id: int) -> bool:
             )
         )
     )
-
-
-def customer_by_reference(kind: str, reference: str) -> Customer | None:
-    """Return the customer of this kind and reference."""
-    return db.session.scalars(
-        select(Customer).where(Customer.kind == kind, Customer.reference == reference)
-    ).one_or_none()
 
 
 def next_charges(customer_ids: Sequence[int]) -> dict[int, datetime]:

@@ -132,10 +132,10 @@ def _is_told_undecided(word: Word) -> bool:
 
 def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
     payment = db.session.get(Payment, payment_id, populate_existing=True)
-    if payment is not None and payment.state == PaymentState.PENDING:
-        amounts_agree = (payment.amount, payment.currency) == (word.amount, word.currency)
-        if amounts_agree or not word.names_amount:
-            cases.note_repair(payment, word)
+    if payment is None or payment.state != PaymentState.PENDING:
+        return
+    if cases.difference(payment, word) is None:
+        cases.note_repair(payment, word)
 
 
 class ExpiringInquiry(PendingInquiry):

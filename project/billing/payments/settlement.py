@@ -208,7 +208,7 @@ def _hear_of_payment(
     payment.confirmation_url = payment.confirmation_url or word.confirmation_url
     kind = cases.difference(payment, word)
     if kind is not None:
-        cases.open_case(kind, payment, word, cases.LEFT_OPEN[kind])
+        cases.open_case(kind, payment, word)
     if payment.external_id != word.external_id:
         return
     if kind is CaseKind.AMOUNT_DIFFERS:

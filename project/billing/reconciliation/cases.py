@@ -68,9 +68,9 @@ class NewCase:
     is_resolved: bool = False
 
 
-def open_case(kind: CaseKind, payment: Payment, word: ProviderPayment | None, action: str) -> None:
-    """Write an open case of a payment of ours down."""
-    open_cases([NewCase(kind, payment.provider, payment, word, action)])
+def open_case(kind: CaseKind, payment: Payment, word: ProviderPayment | None) -> None:
+    """Write a case of a payment of ours down, and leave it open."""
+    open_cases([NewCase(kind, payment.provider, payment, word, LEFT_OPEN[kind])])
 
 
 def note_repair(payment: Payment, word: ProviderPayment) -> None:
@@ -241,6 +241,15 @@ def resolve_case(case_id: int, note: str) -> ReconciliationCase:
     if case is None:
         raise NotFound(f"There is no case {case_id}.")
     return case
+
+
+def untaken_reason() -> str | None:
+    """Return why a provider takes no requests of ours, by the newest case that is open."""
+    return db.session.scalar(
+        listed_cases(state=OPEN, kind=CaseKind.NOT_TAKEN)
+        .with_only_columns(ReconciliationCase.evidence["there"]["reason"].astext)
+        .limit(1)
+    )
 
 
 def listed_cases(*, state: str | None = None, kind: str | None = None) -> Select[Any]:

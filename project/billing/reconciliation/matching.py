@@ -263,7 +263,7 @@ def _compare_one(payment_id: UUID, item: ProviderPayment, repairs: Repairs) -> C
     assert payment is not None
     kind = cases.difference(payment, item)
     if kind is not None:
-        cases.open_case(kind, payment, item, cases.LEFT_OPEN[kind])
+        cases.open_case(kind, payment, item)
         return kind
     if payment.state == PaymentState.SUCCEEDED:
         return repairs.of_refunded(payment, item)
@@ -344,5 +344,5 @@ def _compare_ours(payment_id: UUID, word: Asked) -> CaseKind | None:
                     settle([(payment.id, word)])
                     return CaseKind.REFUNDED_THERE
         if kind is not None:
-            cases.open_case(kind, payment, there, cases.LEFT_OPEN[kind])
+            cases.open_case(kind, payment, there)
         return kind
