@@ -7,7 +7,6 @@ from typing import Any
 from project.billing import queries
 from project.billing.customers import service as customers
 from project.billing.payments import service as payments
-from project.billing.payments.charging import Attempt
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import service as subscriptions
 from project.billing.subscriptions.queries import standings
@@ -66,12 +65,14 @@ def checkout(company_id: int, package_id: int | None, return_url: str) -> dict[s
     Raises NotFound and BadRequest for the package, and PaymentRequired where the provider does
     not take it.
     """
-
-    def begin() -> Attempt:
-        customer = customers.existing_customer(existing_company(company_id).customer_id)
-        return payments.begin_checkout(customer, package_id, return_url)
-
-    return payments.confirmation(payments.draw_link(begin))
+    payment = payments.draw_link(
+        lambda: payments.begin_checkout(
+            customers.existing_customer(existing_company(company_id).customer_id),
+            package_id,
+            return_url,
+        )
+    )
+    return payments.confirmation(payment)
 
 
 async def check(token: str) -> dict[str, Any]:
