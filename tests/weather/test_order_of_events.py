@@ -17,7 +17,7 @@ from project.core.transaction import transaction
 from project.weather.imports import running, tasks
 from project.weather.models import Subscriber
 from project.weather.states import Plan, SubscriberState, TaskKind
-from project.weather.subscribers import changes
+from project.weather.subscribers import changes, service
 from project.weather.subscribers.changes import (
     Addition,
     Cancellation,
@@ -357,8 +357,8 @@ class TestTwoAtOnce:
     """Two workers, of whom neither sees what the other has not committed yet."""
 
     @contextmanager
-    def _meanwhile(self, app: Flask, events: Sequence[Event]) -> Iterator[Callable[[], None]]:
-        """Have another thread apply events; it is given so long as the present one holds on."""
+    def _meanwhile(self, app: Flask, change: Callable[[], object]) -> Iterator[Callable[[], None]]:
+        """Have another thread change something, begun when the present one says so."""
         done = threading.Event()
 
         def work() -> None:
@@ -366,7 +366,7 @@ class TestTwoAtOnce:
                 while True:
                     try:
                         with transaction():
-                            changes.apply_events(events)
+                            change()
                     except ChangedMeanwhileError:
                         continue
                     break
@@ -395,7 +395,7 @@ class TestTwoAtOnce:
         additions: list[Event] = [addition, Addition(BEN, Plan.DAILY, 2, 2, None, START)]
         first, second = (additions, others) if addition_first else (others, additions)
 
-        with self._meanwhile(app, second) as start, transaction():
+        with self._meanwhile(app, lambda: changes.apply_events(second)) as start, transaction():
             changes.apply_events(first)
             start()
 
@@ -405,8 +405,25 @@ class TestTwoAtOnce:
         newer: list[Event] = [Addition(ANN, Plan.WEEKLY, 1, 1, None, START + timedelta(hours=1))]
         older: list[Event] = [Addition(ANN, Plan.DAILY, 2, 2, None, START)]
 
-        with self._meanwhile(app, older) as start, transaction():
+        with self._meanwhile(app, lambda: changes.apply_events(older)) as start, transaction():
             assert [one.outcome for one in changes.apply_events(newer)] == [Outcome.CREATED]
             start()
 
         assert active() == {ANN: ("weekly", (1.0, 1.0))}
+
+    def test_a_move_by_the_api_keeps_the_plan_that_a_file_says_meanwhile(
+        self, app: Flask, desk: Operator
+    ) -> None:
+        desk.subscriber(ANN, MOSCOW, plan="daily")
+        soon = product_clock.now() + timedelta(hours=1)
+
+        with (
+            self._meanwhile(
+                app, lambda: service.change_subscriber(ANN, {"lat": 1.0, "lon": 2.0})
+            ) as start,
+            transaction(),
+        ):
+            changes.apply_events([Addition(ANN, Plan.WEEKLY, 3, 3, None, soon)])
+            start()
+
+        assert active() == {ANN: ("weekly", (1.0, 2.0))}

@@ -187,7 +187,10 @@ def forget(msisdn: str) -> bool:
 
 
 class _Batch:
-    """Decides what events change, and writes it: nothing is asked of the database in between."""
+    """Decides what events change, and writes it.
+
+    Nothing is asked of the database in between, but the forecast of whoever moved before it came.
+    """
 
     def __init__(
         self,

@@ -60,9 +60,10 @@ def change_subscriber(msisdn: str, values: Mapping[str, Any]) -> Subscriber:
         if says_place:
             lat, lon = wanted["lat"], wanted["lon"]
             _apply(Relocation(msisdn, lat, lon, nearest_to(lat, lon)))
-        # Whoever takes no plan any more keeps the one that it would take again.
-        existing_subscriber(msisdn).plan = str(wanted["plan"])
-        db.session.flush()
+        if "plan" in values:
+            # Whoever takes no plan any more keeps the one that it would take again.
+            existing_subscriber(msisdn).plan = values["plan"]
+            db.session.flush()
     return existing_subscriber(msisdn)
 
 
