@@ -18,6 +18,19 @@ HOST = re.compile(r"(\[[0-9A-Za-z:.~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)
 """A name or address and a port, as RFC 3986 writes them: what RFC 9112 wants refused is not."""
 
 
+ONCE = (
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "x-callback-secret",
+    "x-client-token",
+    "x-signature",
+    "x-twilio-signature",
+)
+"""Who sends, what for and in which form: headers that mean one thing, of which two lines would be
+read by some as the first, by others as the last."""
+
+
 class RequestRefused(Exception):
     """A request that is not taken, whatever it asks for; the connection ends with the answer."""
 
@@ -69,6 +82,9 @@ class HttpRequest:
             raise RequestRefused(HTTPStatus.BAD_REQUEST, "Send one Host header.")
         if hosts and not HOST.fullmatch(hosts[0]):
             raise RequestRefused(HTTPStatus.BAD_REQUEST, "The Host header is not valid.")
+        for name in ONCE:
+            if len(self.headers.get(name, ())) > 1:
+                raise RequestRefused(HTTPStatus.BAD_REQUEST, f"Send one {name.title()} header.")
         encodings = self.headers.get("transfer-encoding")
         if encodings is not None:
             if [encoding.lower() for encoding in encodings] != ["chunked"]:

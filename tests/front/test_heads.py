@@ -2,6 +2,7 @@
 
 import pytest
 
+from project.front.request import ONCE
 from tests.front.conftest import BEARER, Served, Wire, request
 from tests.front.test_cut_bodies import signed_click
 
@@ -65,6 +66,19 @@ def test_a_head_has_one_reading(served: Served, raw: bytes, status: int) -> None
     if status in (400, 417, 431, 501, 505):
         assert answer.headers["connection"] == "close"
         assert answer.detail
+
+
+@pytest.mark.parametrize("name", ONCE)
+@pytest.mark.parametrize("second", ["a", "b", ""])
+def test_a_header_that_means_one_thing_is_sent_once(served: Served, name: str, second: str) -> None:
+    once = LIVE + HOST + f"{name}: a\r\n".encode()
+    alone = served.ask(once + b"\r\n")
+    doubled = served.ask(once + f"{name.upper()}: {second}\r\n\r\n".encode())
+
+    assert alone is not None
+    assert doubled is not None
+    assert (alone.status, doubled.status) == (200, 400)
+    assert name in (doubled.detail or "").lower()
 
 
 def test_an_offer_to_speak_something_else_is_passed_over(served: Served) -> None:
