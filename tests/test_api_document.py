@@ -110,7 +110,7 @@ def shop(device: MadeDevice) -> None:
         )
         db.session.add(payment)
         db.session.flush()
-        open_case(CaseKind.PAID_HERE_UNKNOWN_THERE, payment, None, "left for people to decide")
+        open_case(CaseKind.PAID_HERE_UNKNOWN_THERE, payment, None)
 
 
 @pytest.fixture
