@@ -9,7 +9,7 @@ from project.core.errors import NotFound
 from project.core.input import Text
 from project.weather.forecasts.sphere import DECIMALS
 from project.weather.imports.cleaning import phone_number
-from project.weather.numbers import ImpossibleNumberError, normalized
+from project.weather.numbers import ImpossibleNumberError, normalized, refusal
 
 MAX_FORECAST_LENGTH = 200
 
@@ -62,6 +62,19 @@ class Msisdn(fields.String):
             return normalized(written)
         except ImpossibleNumberError as error:
             raise ValidationError(str(error)) from error
+
+
+class ServedMsisdn(Msisdn):
+    """The number of a new subscriber: one that is served, with its country code."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        number = super()._deserialize(value, attr, data, **kwargs)
+        written = str(value)
+        # A plus sign in a form that did not encode it is a space by the time it gets here.
+        reason = refusal(number, f"+{written[1:]}" if written.startswith(" ") else written)
+        if reason is not None:
+            raise ValidationError(reason)
+        return number
 
 
 class MsisdnOfGateway(Msisdn):

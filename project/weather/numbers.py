@@ -23,6 +23,10 @@ from project.weather.states import Language
 
 LONGEST_CODE = 3
 HOME_DIGITS = 10
+LOCAL_NUMBER = (
+    "With its first digits for a country code this is no mobile number abroad: is it a local one?"
+    " Write it with its country code, or with a plus sign."
+)
 _WRITTEN = re.compile(r"\+?([1-9][0-9]{3,16})")
 _LANGUAGES = {90: Language.TR, 7: Language.RU, 375: Language.RU, 996: Language.RU}
 _TYPES = (
@@ -210,8 +214,7 @@ class NumberKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-NEVER_BILLED = (NumberKind.PREMIUM_RATE, NumberKind.SHARED_COST, NumberKind.WORLDWIDE)
-"""Kinds for which a message, or its charge, may cost somebody more than it says."""
+_NEVER_BILLED = (NumberKind.PREMIUM_RATE, NumberKind.SHARED_COST, NumberKind.WORLDWIDE)
 _KINDS = {
     PhoneNumberType.MOBILE: NumberKind.MOBILE,
     PhoneNumberType.FIXED_LINE_OR_MOBILE: NumberKind.MOBILE,
@@ -260,6 +263,20 @@ def can_get_messages(msisdn: str) -> bool:
     return phonenumbers.number_type(phonenumbers.parse(msisdn)) not in _WITHOUT_MESSAGES
 
 
-def is_short(written: str) -> bool:
+def refusal(msisdn: str, written: str) -> str | None:
+    """Return why a normalized number is not served that was written so; None for one that is.
+
+    Not served is one for which a message, or its charge, may cost somebody more than it says, and
+    one that may have lost its country code: it is another country's then, a fixed line, more often
+    than not.
+    """
+    kind = kind_of(msisdn)
+    if kind in _NEVER_BILLED:
+        return f"A number for {kind}: no message is sent there."
+    is_no_mobile = kind in (NumberKind.FIXED_LINE, NumberKind.UNKNOWN)
+    return LOCAL_NUMBER if is_no_mobile and _is_short(written) else None
+
+
+def _is_short(written: str) -> bool:
     """Tell whether this may be a number as it is dialled at home: no plus sign, ten digits."""
     return not written.startswith("+") and sum(map(str.isdigit, written)) <= HOME_DIGITS

@@ -2,12 +2,13 @@
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 from project.core import clock
 from project.core.transaction import transaction
 from project.extensions import db
-from project.weather.models import SmsStop
-from tests.weather.world import ISTANBUL, MOSCOW, Operator
+from project.weather.models import SmsStop, TaskError
+from tests.weather.world import ADDITIONS, ISTANBUL, MOSCOW, Operator, addition, counts, lines
 
 BODY = {"msisdn": "+79161234567", "lat": MOSCOW[0], "lon": MOSCOW[1], "plan": "daily"}
 PATH = "/api/subscribers/+79161234567"
@@ -176,6 +177,37 @@ def test_bad_input_is_refused_by_name(operator: FlaskClient, wrong: dict[str, ob
 
     assert answer.status_code == 400
     assert set(answer.json["errors"]) == set(wrong)
+
+
+@pytest.mark.parametrize(
+    ("msisdn", "words"),
+    [
+        ("9031110022", "Too long or too short"),
+        ("5321110022", "country code"),
+        ("2025550143", "country code"),
+        ("+79031110022", None),
+        ("79031110022", None),
+        (" 905321110022", None),
+        ("+4930901820", None),
+        ("37251234567", None),
+        ("+79099", "Too long or too short"),
+        ("+448712345678", "premium rate"),
+        ("+881612345678", "satellite"),
+    ],
+)
+def test_a_number_is_served_or_refused_alike_by_api_and_by_file(
+    desk: Operator, msisdn: str, words: str | None
+) -> None:
+    task = desk.imported("additions", lines(ADDITIONS, addition(msisdn)))
+    answer = desk.client.post("/api/subscribers", json=BODY | {"msisdn": msisdn})
+
+    if words is None:
+        assert (counts(task), answer.status_code) == ((1, 0, 0, 0), 409)
+    else:
+        assert (counts(task), answer.status_code) == ((0, 0, 0, 1), 400)
+        with db.engine.connect() as connection:
+            assert words in connection.scalar(select(TaskError.reason))
+        assert words in str(answer.json["errors"]["msisdn"])
 
 
 @pytest.mark.parametrize("msisdn", ["0000", "+00000", "123456", "99999999999999999"])

@@ -19,7 +19,7 @@ from project.weather.imports.doubles import Scan
 from project.weather.imports.files import Chunk, Columns, FileError, Pieces, Table, open_table
 from project.weather.imports.tasks import Counts, Reading
 from project.weather.input import MAX_FORECAST_LENGTH
-from project.weather.numbers import NEVER_BILLED, NumberKind, is_short, kind_of
+from project.weather.numbers import NumberKind, kind_of, refusal
 from project.weather.states import Plan, TaskKind
 from project.weather.subscribers import changes
 from project.weather.subscribers.changes import (
@@ -46,10 +46,6 @@ PLANS: dict[str, Plan | None] = {
 NOT_A_PLAN = "Not a plan: 1, 11 or daily; 2, 21 or weekly; 0 or cancelled."
 NO_FORECAST = "No forecast is near enough: no message is made until there is one."
 NO_FORECASTS = "There is no active forecast yet: no message is made until there is one near enough."
-LOCAL_NUMBER = (
-    "With its first digits for a country code this is no mobile number abroad: is it a local one?"
-    " Write it with its country code, or with a plus sign."
-)
 FLAGS = {"": None, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 REFUSALS = {
     Outcome.UNKNOWN: "There is no subscriber with this number.",
@@ -320,19 +316,14 @@ def _gives_way(result: Result) -> str:
 
 
 def _look_at_kind(checked: Checked, index: int, number: str) -> None:
-    """Refuse numbers that may cost somebody, and note what may get no message, before any charge.
-
-    A home number that lost its country code is another country's: a fixed line, more often than
-    not.
-    """
+    """Refuse numbers that are not served, and note what may get no message, before any charge."""
     kind = kind_of(number)
     if kind is NumberKind.MOBILE:
         return
     written = checked.chunk.column_value(index, "msisdn")
-    if kind in NEVER_BILLED:
-        checked.refuse(index, "msisdn", f"A number for {kind}: no message is sent there.", written)
-    elif kind in (NumberKind.FIXED_LINE, NumberKind.UNKNOWN) and is_short(whole(written)):
-        checked.refuse(index, "msisdn", LOCAL_NUMBER, written)
+    reason = refusal(number, whole(written))
+    if reason is not None:
+        checked.refuse(index, "msisdn", reason, written)
     elif kind is NumberKind.UNKNOWN:
         checked.note(index, "msisdn", "Possible, but not known to be given out.", number)
     elif kind is not NumberKind.OTHER:

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 from project.core.input import Id, InputSchema, Moment, PageSchema
-from project.weather.input import Degrees, Msisdn
+from project.weather.input import Degrees, Msisdn, ServedMsisdn
 from project.weather.serving import Obstacle
 from project.weather.states import (
     EndReason,
@@ -99,7 +99,7 @@ class SubscriberValuesSchema(InputSchema):
 class SubscriberCreateSchema(SubscriberValuesSchema):
     """A new subscriber."""
 
-    msisdn = Msisdn(required=True)
+    msisdn = ServedMsisdn(required=True)
 
 
 class SubscriberReplaceSchema(SubscriberValuesSchema):

@@ -5,12 +5,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from project.core.errors import BadRequest, Conflict, NotFound
+from project.core.errors import Conflict, NotFound
 from project.extensions import db
 from project.weather import billing
 from project.weather.forecasts.nearest import nearest_to
 from project.weather.models import Subscriber
-from project.weather.numbers import NEVER_BILLED, kind_of
 from project.weather.states import Plan, SubscriberState
 from project.weather.subscribers import changes
 from project.weather.subscribers.changes import (
@@ -24,14 +23,8 @@ from project.weather.subscribers.changes import (
 
 
 def create_subscriber(values: Mapping[str, Any]) -> Subscriber:
-    """Add a number, or start one again that left. Raises Conflict for one that is there.
-
-    Raises BadRequest for a number that may cost somebody more than it says.
-    """
+    """Add a number, or start one again that left. Raises Conflict for one that is there."""
     msisdn = values["msisdn"]
-    kind = kind_of(msisdn)
-    if kind in NEVER_BILLED:
-        raise BadRequest(f"{msisdn} is a number for {kind}.", {"msisdn": ["Gets no messages."]})
     known = _found(msisdn)
     if known is not None and known.state == SubscriberState.ACTIVE:
         raise Conflict(f"{msisdn} is a subscriber already.", {"msisdn": ["Already there."]})
