@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from project.billing import queries as billing
 from project.billing.payments.schemas import PaymentSchema, PurchaseBegunSchema
-from project.companies import packages, service
+from project.companies import guesses, packages, service
 from project.companies.auth import company, company_or_operator
 from project.companies.passwords import account_key
 from project.companies.schemas import (
@@ -29,11 +29,11 @@ from project.companies.schemas import (
 from project.config import get_settings
 from project.core.api import Blueprint, described_by
 from project.core.auth import Credential, Scope, bearer_token, operator, public, requires, token_of
-from project.core.errors import BadRequest, NotFound
+from project.core.errors import BadRequest, NotFound, Unauthorized
 from project.core.fast_path import Call
 from project.core.http_client import check_endpoint
 from project.core.idempotency import idempotent, idempotent_by
-from project.core.input import PageSchema, read_body, storable
+from project.core.input import PageSchema, read_body
 from project.core.loop import finish
 from project.core.network_guard import check_url
 from project.core.pages import data_schema, list_schema, page_of
@@ -49,31 +49,12 @@ class DoneSchema(Schema):
     status = fields.String(required=True)
 
 
-def _given_email() -> str:
-    # An error here would be taken for a Redis that is away, and the limits for counted in memory.
-    try:
-        return str(read_body(request).get("email", ""))
-    except HTTPException:
-        return ""
-
-
-def _account() -> str:
-    """Return what a login's account is counted under."""
-    return "account:" + account_key(_given_email())
-
-
-def _is_known_here() -> bool:
-    """Tell whether the account has logged in from this address: others' guesses lock it not out."""
-    email = storable(_given_email())
-    with transaction(read_only=True):
-        return service.is_known_at(email, sender_key())
-
-
 def _own_account() -> str:
     return f"company:{g.company.id}"
 
 
 def _proves_nothing() -> bool:
+    # An error here would be taken for a Redis that is away, and the limits for counted in memory.
     try:
         return "current_password" not in read_body(request)
     except HTTPException:
@@ -102,15 +83,21 @@ def register_company(body: dict[str, Any]) -> dict[str, Any]:
 @blueprint.post("/login")
 @public
 @limiter.limit(lambda: get_settings().login_rate_limit)
-@limiter.limit(
-    lambda: get_settings().login_rate_limit, key_func=_account, exempt_when=_is_known_here
-)
 @blueprint.arguments(LoginSchema)
 @blueprint.response(200, LoggedInSchema)
 @blueprint.alt_response(401, description="The email or the password is wrong.")
 def log_in(body: dict[str, Any]) -> dict[str, Any]:
     """Log in; the first login makes the company active."""
-    found, token = service.log_in(body["email"], body["password"], address=sender_key())
+    address, account = sender_key(), f"account:{account_key(body['email'])}"
+    is_known = service.is_known_at(body["email"], address)
+    if not is_known:
+        guesses.require_try(account, address)
+    try:
+        found, token = service.log_in(body["email"], body["password"], address=address)
+    except Unauthorized:
+        if not is_known:
+            guesses.note_wrong_password(account)
+        raise
     return {"status": "success", "token": token, "company_id": found.id}
 
 

@@ -145,7 +145,40 @@ def test_guesses_from_elsewhere_lock_the_guesser_out_and_not_the_owner(
     assert log_in(WRONG, "127.0.0.1") == 401
     assert log_in(WRONG, "127.0.0.1") == 401
     assert log_in(PASSWORD, "127.0.0.1") == 429, "an address has its own limit"
-    assert log_in(PASSWORD, "203.0.113.99") == 429
+    assert log_in(PASSWORD, "203.0.113.99") == 200, "a fresh address"
+    assert log_in(PASSWORD, "203.0.113.99") == 200, "is known from then on"
+
+
+def test_a_fresh_address_has_one_try_while_an_account_is_guessed_at(
+    client: FlaskClient, new_shop: NewShop, change_settings: ChangeSettings
+) -> None:
+    shop = new_shop()
+    change_settings(login_rate_limit="3/hour")
+
+    def log_in(password: str, address: str, email: str = shop.email) -> int:
+        return client.post(
+            PATH,
+            json={"email": email, "password": password},
+            environ_base={"REMOTE_ADDR": address},
+        ).status_code
+
+    for number in range(1, 4):
+        assert log_in(WRONG, f"203.0.113.{number}") == 401
+
+    assert log_in(WRONG, "2001:db8:7::1") == 429
+    assert log_in(PASSWORD, "2001:db8:7::2") == 429, "the same network has tried"
+    assert log_in(WRONG, "2001:db8:7::3", "nobody@example.com") == 401, "another account"
+    assert log_in(PASSWORD, "198.51.100.1") == 200
+
+
+def test_guesses_are_answered_while_redis_is_away(
+    client: FlaskClient, shop: Shop, redis_away: None
+) -> None:
+    guess = {"email": shop.email, "password": WRONG}
+    address = {"REMOTE_ADDR": "203.0.113.7"}
+    assert client.post(PATH, json=guess, environ_base=address).status_code == 401
+    right = guess | {"password": PASSWORD}
+    assert client.post(PATH, json=right, environ_base=address).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -176,7 +209,8 @@ def test_a_broken_body_does_not_take_the_limits_out_of_redis(
     broken = client.post(PATH, data=content, content_type="application/json")
     assert_problem(broken, status)
 
-    client.post(PATH, json={"email": shop.email, "password": WRONG})
+    guess = {"email": shop.email, "password": WRONG}
+    client.post(PATH, json=guess, environ_base={"REMOTE_ADDR": "203.0.113.7"})
 
     assert any(b"account:" in key for key in redis_client().keys("*limit*"))
 
