@@ -12,7 +12,7 @@ from project.core.transaction import transaction
 from project.extensions import db
 from project.weather.imports import running
 from project.weather.imports.encoding import encoding_of
-from project.weather.imports.files import BrokenRow, Columns, Table, open_table
+from project.weather.imports.files import BrokenRow, Columns, MissingColumnsError, Table, open_table
 from project.weather.models import Subscriber
 from tests.weather.world import (
     ADDITIONS,
@@ -210,7 +210,10 @@ class TestWhatIsNoRow:
             "\n\n",
             "List of those who left, May\n",
             ";;\nRegion: north;;\n",
+            "\n" * 300,
+            ";;\n \n" * 300 + "List of May\n",
         ],
+        ids=range(7),
     )
     def test_may_stand_before_the_header(self, desk: Operator, before: str) -> None:
         body = lines("ts;msisdn", f"{NOW};+79032220001", f"{NOW};x")
@@ -220,6 +223,10 @@ class TestWhatIsNoRow:
         assert task["delimiter"] == ";"
         header = before.count("\n") + 1
         assert [row for row, _, _ in desk.errors(task["id"])] == [header + 1, header + 2]
+
+    def test_a_header_is_not_looked_for_without_end(self) -> None:
+        with pytest.raises(MissingColumnsError, match="ts, msisdn"):
+            table("1,2\n" * 31 + "ts,msisdn\n")
 
     def test_any_separator_that_is_stated_is_taken(self) -> None:
         found = table("sep=~\nts~msisdn\n1~2\n")

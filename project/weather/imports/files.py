@@ -318,8 +318,12 @@ def _header(pieces: Pieces, encoding: str, columns: Columns) -> _Header:
     text = _text(pieces, encoding)
     delimiters = DELIMITERS
     best = _Header(1, DELIMITERS[0], [])
-    for number in range(1, LINES_BEFORE_HEADER + 1):
-        line = bare(text.readline(LONGEST_HEADER))
+    left = LINES_BEFORE_HEADER
+    for number, read in enumerate(iter(lambda: text.readline(LONGEST_HEADER), ""), 1):
+        line = bare(read)
+        if not line.strip(DELIMITERS + ' "'):
+            continue
+        left -= 1
         stated = _SEPARATOR.fullmatch(line)
         if stated:
             delimiters = stated[1]
@@ -327,7 +331,7 @@ def _header(pieces: Pieces, encoding: str, columns: Columns) -> _Header:
         found = _split(line, number, delimiters, columns)
         if _matches(found, columns) > _matches(best, columns) or not best.names:
             best = found
-        if _matches(best, columns) == len(columns.needed):
+        if left <= 0 or _matches(best, columns) == len(columns.needed):
             break
     if any(NOT_TEXT.search(name) for name in best.names):
         raise FileError("The file is no text.")
