@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,7 +30,7 @@ from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
 from project.core.legacy_import import ImportReport
 from project.core.locks import Lock
 from project.core.queues import QueueName, queue_names
-from project.core.sql_dump import read_dump
+from project.core.sql_dump import Row, read_dump
 from project.core.transaction import transaction
 from project.extensions import db, redis_client, wait_as_long_as_it_takes
 from project.mobile import legacy as legacy_mobile
@@ -291,7 +291,8 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be import
 @DRY_RUN
 def import_legacy_mobile(dump: Path, timezone: str, dry_run: bool) -> None:
     """Import apps, devices and purchases, under their ids, from a MySQL DUMP."""
-    _import_legacy(legacy_mobile.import_mobile, dump, timezone, dry_run)
+    rows = read_dump(dump, legacy_mobile.TABLES, is_mysql=True)
+    _import_legacy(legacy_mobile.import_mobile, rows, timezone, dry_run)
 
 
 @legacy_commands.command("subscriptions")
@@ -300,7 +301,8 @@ def import_legacy_mobile(dump: Path, timezone: str, dry_run: bool) -> None:
 @DRY_RUN
 def import_legacy_subscriptions(dump: Path, timezone: str, dry_run: bool) -> None:
     """Import plans, subscriptions and payments from a Postgres DUMP (pg_dump's plain format)."""
-    _import_legacy(legacy_billing.import_subscriptions, dump, timezone, dry_run)
+    rows = read_dump(dump, legacy_billing.TABLES)
+    _import_legacy(legacy_billing.import_subscriptions, rows, timezone, dry_run)
 
 
 class _DryRun(Exception):
@@ -308,7 +310,10 @@ class _DryRun(Exception):
 
 
 def _import_legacy(
-    work: Callable[..., ImportReport], dump: Path, timezone: str, dry_run: bool
+    work: Callable[..., ImportReport],
+    rows: Iterable[tuple[str, Row]],
+    timezone: str,
+    dry_run: bool,
 ) -> None:
     try:
         zone = ZoneInfo(timezone)
@@ -316,7 +321,7 @@ def _import_legacy(
         raise click.BadParameter(f"There is no time zone {timezone!r}.") from error
     try:
         with transaction():
-            report = work(read_dump(dump), zone=zone)
+            report = work(rows, zone=zone)
             for line in report.lines():
                 click.echo(line)
             if dry_run:

@@ -72,8 +72,8 @@ def import_subscriptions(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC)
     `zone` is the one in which the older service wrote its moments. Raises Conflict where a name or
     an id is taken by something else, BadRequest for plans that cannot be packages.
     """
-    dump = _Dump(rows_by_table(rows, TABLES), zone)
     report = ImportReport()
+    dump = _Dump(rows_by_table(rows, TABLES, report), zone)
     packages = _import_packages(dump, report)
     _import_subscriptions(dump, packages, report)
     _import_payments(dump, report)
@@ -156,7 +156,12 @@ def _package(values: Mapping[str, Any], plan: Row, report: ImportReport) -> Pack
 def _import_subscriptions(
     dump: _Dump, packages: Mapping[tuple[int, str], Package], report: ImportReport
 ) -> None:
-    rows = [row for row in dump.tables["subscriptions"] if row.get("user_id")]
+    rows = []
+    for row in dump.tables["subscriptions"]:
+        if row.get("user_id"):
+            rows.append(row)
+        else:
+            report.leave_out("subscriptions", row, "has no user_id")
     users = [row["user_id"] or "" for row in rows]
     customers = ensure_customers(EXTERNAL, users, provider=DEFAULT_PROVIDER)
     here = {

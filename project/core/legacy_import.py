@@ -15,6 +15,8 @@ from project.extensions import db
 
 SHOWN = 20
 AT_ONCE = 1000
+# The columns of the older systems by which their rows know each other.
+_IDS = frozenset({"id", "app_id", "device_id", "plan_id", "subscription_id"})
 
 
 @dataclass
@@ -43,15 +45,41 @@ class ImportReport:
         return said + self.notes
 
 
-def rows_by_table(rows: Iterable[tuple[str, Row]], tables: Iterable[str]) -> dict[str, list[Row]]:
-    """Return the rows of these tables, those of each in the order of their ids."""
-    found: dict[str, list[Row]] = {table: [] for table in tables}
+def rows_by_table(
+    rows: Iterable[tuple[str, Row]], tables: Iterable[str], report: ImportReport
+) -> dict[str, list[Row]]:
+    """Return the rows of these tables, those of each in the order of their ids.
+
+    Rows that no table of ours could take are left out: of two with the same id the later counts.
+    """
+    found: dict[str, dict[int, Row]] = {table: {} for table in tables}
+    seen = set()
     for table, row in rows:
-        if table in found:
-            found[table].append(row)
-    for listed in found.values():
-        listed.sort(key=lambda row: number(row, "id"))
-    return found
+        if table not in found:
+            continue
+        seen.add(table)
+        fault = _fault(row)
+        if fault is not None:
+            report.leave_out(table, row, fault)
+            continue
+        row_id = number(row, "id")
+        if row_id in found[table]:
+            report.leave_out(table, row, "its id stands in a later row, which counts")
+        found[table][row_id] = row
+    report.notes += [f"The dump has no rows of {table}." for table in found if table not in seen]
+    return {table: [row for _, row in sorted(kept.items())] for table, kept in found.items()}
+
+
+def _fault(row: Row) -> str | None:
+    """Return why no table could take a row, or None if nothing speaks against it."""
+    if (row.get("id") or "0").strip("0") == "":
+        return "has no id"
+    for name, value in row.items():
+        if value and name in _IDS and not _is_number(value):
+            return f"{name} is {value[:40]!r}, which is no id of the older system"
+        if value and "\0" in value:
+            return f"{name} has a NUL character"
+    return None
 
 
 def moment(written: str | None, zone: tzinfo) -> datetime | None:
@@ -71,9 +99,13 @@ def moment(written: str | None, zone: tzinfo) -> datetime | None:
 def number(row: Row, name: str) -> int:
     """Return an id in a column; 0 where there is none. Raises BadRequest."""
     written = row.get(name) or "0"
-    if not (written.isascii() and written.isdigit() and len(written) <= 18):
+    if not _is_number(written):
         raise BadRequest(f"{name} is {written[:40]!r}, which is no id of the older system.")
     return int(written)
+
+
+def _is_number(written: str) -> bool:
+    return written.isascii() and written.isdigit() and len(written) <= 18
 
 
 def insert(table: Table, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -39,8 +39,8 @@ def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> Imp
     `zone` is the one in which the older service wrote its moments. Raises Conflict where an id is
     taken by something else: then nothing may be imported, because clients know the ids.
     """
-    found = rows_by_table(rows, TABLES)
     report = ImportReport()
+    found = rows_by_table(rows, TABLES, report)
     _import_apps(found["apps"], report)
     devices = _import_devices(found["devices"], report, zone)
     _import_purchases(found["purchases"], devices, report, zone)

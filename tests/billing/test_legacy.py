@@ -203,3 +203,22 @@ def test_an_amount_that_is_none_stops_the_import_in_words(import_subscriptions: 
     assert done.exit_code == 1
     assert "'much' is not an amount" in done.output
     assert db.session.scalar(select(func.count()).select_from(Subscription)) == 0
+
+
+def test_a_subscription_of_nobody_is_listed(import_subscriptions: Import) -> None:
+    done = import_subscriptions(
+        copied(SUBSCRIPTIONS, f"7 | \\N | ACTIVE | {at(5)} | 1 | {at(-30)}")
+    )
+
+    assert done.exit_code == 0, done.output
+    assert "subscriptions 7: has no user_id" in done.output
+    assert "The dump has no rows of payments." in done.output
+
+
+def test_a_dump_with_the_line_ends_of_windows_is_read_whole(import_subscriptions: Import) -> None:
+    rows = copied(SUBSCRIPTIONS, f"6 | user-w | ACTIVE | {at(5)} | 1 | {at(-30)}")
+
+    done = import_subscriptions(rows.replace("\n", "\r\n"))
+
+    assert "subscriptions: 1 imported, 0 known" in done.output
+    assert db.session.get_one(Subscription, 6).state == "active"

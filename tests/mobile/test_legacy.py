@@ -176,3 +176,24 @@ def test_a_dump_that_ends_in_the_middle_imports_nothing(
     assert done.exit_code == 1, done.output
     assert "the file ends in the middle of a row" in done.output
     assert db.session.scalar(select(func.count()).select_from(App)) == 0
+
+
+def test_one_row_that_no_table_takes_costs_no_other(import_mobile: Import, tmp_path: Path) -> None:
+    path = tmp_path / "older.sql"
+    path.write_text(
+        "INSERT INTO `apps` (`id`, `name`, `endpoint`) VALUES (1,'One','https://one.example/'),"
+        "(-2,'Two','https://two.example/'),(3,'Th\\0ree','https://three.example/'),"
+        "(0,'Nought','https://nought.example/'),(5,'Five','https://five.example/'),"
+        "(5,'Five again','https://five.example/');"
+    )
+
+    done = import_mobile(path)
+
+    assert done.exit_code == 0, done.output
+    assert "apps: 2 imported, 0 known" in done.output
+    assert "apps -2: id is '-2', which is no id of the older system" in done.output
+    assert "apps 3: name has a NUL character" in done.output
+    assert "apps 0: has no id" in done.output
+    assert "apps 5: its id stands in a later row, which counts" in done.output
+    assert "The dump has no rows of purchases." in done.output
+    assert db.session.get_one(App, 5).name == "Five again"
