@@ -102,6 +102,16 @@ class TestAdditions:
         states = [desk.shown(number)["state"] for number in (ONE, TWO, THREE)]
         assert states == ["canceled", "canceled", "active"]
 
+    @pytest.mark.parametrize("place", [",", "NULL,NULL", "\\\\N,\\\\N", "91,999"])
+    def test_who_leaves_need_be_nowhere(self, desk: Operator, place: str) -> None:
+        desk.subscriber(ONE)
+        content = lines(ADDITIONS, f"{NOW},{ONE},0,{place}", addition(TWO))
+
+        task = desk.imported("additions", content)
+
+        assert counts(task) == (1, 1, 0, 0)
+        assert desk.shown(ONE)["state"] == "canceled"
+
     def test_bad_rows_are_recorded_and_stop_nobody(self, desk: Operator) -> None:
         content = lines(
             ADDITIONS,

@@ -1,6 +1,7 @@
 """What is checked of the values in a file, a column at a time."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -84,8 +85,13 @@ class Checked:
         number = self.chunk.numbers[index]
         self.problems.append(Problem(number, column, reason, printable(shown), is_note))
 
-    def degrees(self, column: str, limit: int) -> Floats:
-        """Return a column of latitudes or longitudes; 0 in rows that are not good."""
+    def degrees(
+        self, column: str, limit: int, *, not_needed: Collection[int] = frozenset()
+    ) -> Floats:
+        """Return a column of latitudes or longitudes; 0 in rows that are not good.
+
+        The rows whose indexes are `not_needed` say something that has no place.
+        """
         values = self.chunk.column(column)
         try:
             if not set().union(*values) <= _PLAIN:
@@ -94,9 +100,10 @@ class Checked:
         except ValueError:
             found = np.array([_degrees_or_nan(value) for value in values], np.float64)
         bad = ~(np.abs(found) <= limit)
-        for index in np.flatnonzero(bad):
-            reason = f"Not a number of degrees from -{limit} to {limit}."
-            self.refuse(int(index), column, reason, values[index])
+        for index in np.flatnonzero(bad).tolist():
+            if index not in not_needed:
+                reason = f"Not a number of degrees from -{limit} to {limit}."
+                self.refuse(index, column, reason, values[index])
         found[bad] = 0
         return np.round(found, DECIMALS)
 

@@ -189,7 +189,9 @@ class Additions(EventKind):
         numbers = checked.msisdns()
         moments = checked.moments(self.times)
         plans = self._plans(checked)
-        lat, lon = checked.degrees("lat", 90), checked.degrees("lon", 180)
+        leaving = frozenset(index for index, plan in enumerate(plans) if plan is None)
+        lat = checked.degrees("lat", 90, not_needed=leaving)
+        lon = checked.degrees("lon", 180, not_needed=leaving)
         for index in checked.good_rows():
             if plans[index] is not None:
                 _look_at_kind(checked, index, numbers[index])
