@@ -311,6 +311,9 @@ class TestValues:
             ("excel", None, "45599.4166666667"),
             ("%d %b %Y %H.%M", None, "03 Nov 2024 10.00"),
             ("iso", "Asia/Tokyo", "2024-11-03 19:00"),
+            ("iso", "Asia/Tokyo", "2024-11-03 10:00:00 UTC"),
+            ("iso", "Asia/Tokyo", "2024-11-03t10:00:00z"),
+            ("%Y%m%d %H%M%S %z", "Asia/Tokyo", "20241103 130000 +0300"),
         ],
     )
     def test_of_times_are_read_as_is_stated(
@@ -343,6 +346,7 @@ class TestValues:
             {"ts_format": "ydm"},
             {"ts_format": "%H:%M"},
             {"ts_format": "%Q%"},
+            {"ts_format": "%Y-%m-%d %H:%M %Z"},
             {"encoding": "rot13"},
             {"encoding": "utf-99"},
             {"ts_timezone": "Mars/Base"},

@@ -13,8 +13,11 @@ FORWARD_SLACK = timedelta(days=1)
 
 _ISO = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)? ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
+    r" ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)?)?",
+    re.IGNORECASE,
 )
+_UTC = re.compile(r" ?(Z|UTC|GMT)$", re.IGNORECASE)
 _SECONDS = re.compile(r"[0-9]{9,10}(\.[0-9]{1,9})?")
 _MILLISECONDS = re.compile(r"[0-9]{13}")
 _NUMBERS = re.compile(
@@ -24,7 +27,7 @@ _NUMBERS = re.compile(
 )
 _SERIAL = re.compile(r"([0-9]{5,6})(?:[.,]([0-9]{1,15}))?")
 _SERIAL_EPOCH = datetime(1899, 12, 30)
-_SAMPLE = datetime(2001, 11, 23, 16, 7)
+_SAMPLE = datetime(2001, 11, 23, 16, 7, tzinfo=UTC)
 
 NOT_A_TIME = (
     "Not a time such as 2026-01-31T08:00:00Z or seconds since 1970; how else it is written"
@@ -50,10 +53,13 @@ class TimeFormat:
 
 
 def is_format(form: str) -> bool:
-    """Tell whether this is a preset, or a pattern that says a day, month and year."""
+    """Tell whether this is a preset, or a pattern that says a day, month and year.
+
+    An offset is read by %z; the name of a zone (%Z) would be passed over.
+    """
     if form in PRESETS:
         return True
-    if "%" not in form or len(form) > LONGEST_FORMAT:
+    if "%" not in form or "%Z" in form or len(form) > LONGEST_FORMAT:
         return False
     try:
         read = datetime.strptime(_SAMPLE.strftime(form), form)
@@ -86,9 +92,8 @@ def _as_stated(written: str, form: str) -> datetime | None:
     if form not in PRESETS:
         return datetime.strptime(written, form)
     if _ISO.fullmatch(written):
-        return datetime.fromisoformat(
-            written.replace(" Z", "Z").replace(" +", "+").replace(" -", "-")
-        )
+        iso = _UTC.sub("Z", written).replace(" +", "+").replace(" -", "-")
+        return datetime.fromisoformat(iso)
     if form == "excel":
         return _from_serial(written)
     if form != "iso":
