@@ -21,7 +21,7 @@ from project.weather.subscribers.ending import ended
 
 _NO_WORD = re.compile(r"[\W_]+")
 # Cyrillic capitals that look like Latin ones: a word may be typed with letters of both.
-_LOOKALIKES = str.maketrans("авекмнорстух", "abekmhopctyx")
+_LOOKALIKES = str.maketrans("авекмнорстухѕіј", "abekmhopctyxsij")
 MAX_TEXT = 500
 
 
@@ -44,12 +44,26 @@ def _phrases(*texts: str) -> frozenset[str]:
 # have for them; each is meant where it is all that is said.
 PHRASES = _phrases(
     *("stop", "stopall", "stop all", "unsubscribe", "unsub", "cancel", "end", "quit", "revoke"),
-    *("optout", "opt out", "opt me out", "arret", "stop to end"),
-    *("dur", "durdur", "iptal", "iptal et", "iptal ettir", "çık", "çıkış", "ret", "red"),
+    *("optout", "opt out", "opt me out", "arret", "stop to end", "stop2end"),
+    *("un subscribe", "unsubscribed", "remove", "no more", "withdraw", "i revoke"),
+    *(
+        "dur",
+        "durdur",
+        "iptal",
+        "iptal et",
+        "iptal edin",
+        "iptal ettir",
+        "çıkmak istiyorum",
+        "çık",
+        "çıkış",
+        "ret",
+        "red",
+    ),
     *(
         "sonlandır",
         "bitir",
         "abonelikten çık",
+        "abonelikten çıkmak istiyorum",
         "abonelik iptal",
         "abonelik iptali",
         "aboneliği iptal et",
@@ -67,6 +81,11 @@ PHRASES = _phrases(
         "отключи",
         "отключите",
         "прекратить",
+        "прекратите",
+        "отказаться",
+        "отказываюсь",
+        "не присылайте",
+        "не присылать",
         "хватит",
     ),
 )
@@ -75,6 +94,7 @@ FIRST_WORDS = _phrases("stop", "stopall", "unsubscribe", "dur", "durdur", "ст�
 # What people say around it; our own texts say "Reply STOP" and "DUR yazin".
 COURTESIES = _phrases(
     *("please", "pls", "plz", "reply", "text", "send", "now", "thanks", "thank", "you", "thx"),
+    *("ok", "okay", "all", "it", "consent", "from", "of"),
     *("my", "me", "this", "these", "subscription", "service", "messages", "texts", "sms"),
     *(
         "aboneliğimi",

@@ -40,7 +40,10 @@ def test_what_nobody_sees_changes_nothing(word: str, data: st.DataObject) -> Non
      "dur artık", "Reply STOP to end", "cancel my subscription", "отпишите меня",
      "İPTAL ET", "ıptal", "\U0001d412\U0001d413\U0001d40e\U0001d40f", "CTО\u041f", "ST\u041e\u0420",
      "aboneliğimi iptal et", "İptal etmek istiyorum", "DURDURUN", "отмена подписки",
-     "отказ от рассылки"],
+     "отказ от рассылки", "CANCEL ALL", "end it", "un-subscribe", "STOP2END", "Ok, stop",
+     "I revoke my consent", "Opt out of these messages", "Please remove me", "iptal edin lütfen",
+     "Abonelikten çıkmak istiyorum", "прекратите", "Отказываюсь", "Не присылайте мне смс",
+     "\u0455top"],
 )  # fmt: skip
 def test_other_ways_to_say_it(text: str) -> None:
     assert says_stop(text)
