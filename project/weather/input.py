@@ -69,9 +69,7 @@ class ServedMsisdn(Msisdn):
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         number = super()._deserialize(value, attr, data, **kwargs)
-        written = str(value)
-        # A plus sign in a form that did not encode it is a space by the time it gets here.
-        reason = refusal(number, f"+{written[1:]}" if written.startswith(" ") else written)
+        reason = refusal(number, str(value).strip())
         if reason is not None:
             raise ValidationError(reason)
         return number

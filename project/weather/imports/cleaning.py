@@ -8,6 +8,7 @@ _NOTHING = re.compile("[\\s\\x00]*")
 _AS_TEXT = re.compile(r'="(.*)"')
 _WHOLE = re.compile(r"([+-]?[0-9]+)[.,]0+")
 _BETWEEN_DIGITS = re.compile(r"[\s()/\u2010-\u2015-]+")
+_MINUS = re.compile(r"\W*[-\u2010-\u2015\u2212]")
 _SHORTENED = re.compile(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+")
 
 
@@ -36,8 +37,14 @@ def whole(value: str) -> str:
 
 
 def phone_number(value: str) -> str:
-    """Return a number without what people and spreadsheets put between and around its digits."""
-    value = _BETWEEN_DIGITS.sub("", whole(value))
+    """Return a number without what people and spreadsheets put between and around its digits.
+
+    A dash before all of them is a minus: what a spreadsheet has worked out is no phone number.
+    """
+    value = whole(value)
+    if _MINUS.match(value):
+        return value
+    value = _BETWEEN_DIGITS.sub("", value)
     digits = value.removeprefix("+")
     return digits[2:] if digits.startswith("00") else value
 
