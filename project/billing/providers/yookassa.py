@@ -40,6 +40,8 @@ MAX_EVIDENCE_LENGTH = 4000
 CURRENCIES = frozenset(name for name in vars(Currency) if name.isupper())
 MAX_AMOUNT = 10**12 - 1
 OK = 200
+ANSWERED = frozenset(range(200, 300)) - {202}
+"""202 says that the request is still worked on; what any other 2xx says is said for good."""
 FORBIDDEN = 403
 NOT_FOUND = 404
 ONCE = "once"
@@ -188,7 +190,7 @@ def _described(answer: Answer) -> str:
 def _object_in(answer: Answer) -> dict[str, Any] | Unknown:
     if answer.status is None:
         return Unknown(answer.error or "no answer")
-    if answer.status != OK:
+    if answer.status not in ANSWERED:
         return Unknown(f"answered {answer.status}")
     try:
         said = json.loads(answer.body)
@@ -201,7 +203,7 @@ def _payment_in(answer: Answer) -> ProviderPayment | Unknown:
     said = _object_in(answer)
     if not isinstance(said, Unknown):
         return read_payment(said)
-    if answer.status != OK:
+    if answer.status not in ANSWERED:
         return said
     return Unreadable(said.reason, None, _kept(answer.body[:MAX_EVIDENCE_LENGTH].decode("latin-1")))
 

@@ -13,6 +13,7 @@ from project.billing.providers.base import (
     ProviderStatus,
     Rejected,
     Unknown,
+    Unreadable,
 )
 from project.billing.providers.yookassa import HARD_REASONS, YooKassa, read_payment
 from project.billing.reconciliation import books
@@ -30,7 +31,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "503": {"status": 503},
     "429": {"status": 429},
     "409": {"status": 409},
+    "201": {"status": 201, "body": "created"},
     "202": {"status": 202},
+    "204": {"status": 204},
     "302": {"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}},
     "late": {"delay_seconds": LATE_SECONDS},
     "dropped before the work": {"drop": "before"},
@@ -116,6 +119,27 @@ def test_books_whose_page_does_not_come_are_not_taken_for_the_whole(
     with pytest.raises(BooksUnreadable):
         ask(read())
     repair(simulator, fault)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_for_people"),
+    [
+        (200, True),
+        (201, True),
+        (202, False),
+        (204, True),
+        (299, True),
+        (302, False),
+        (408, False),
+        (500, False),
+    ],
+)
+def test_an_answer_for_good_that_nobody_can_read_is_told_from_one_for_now(
+    provider: YooKassa, simulator: SimulatorClient, status: int, is_for_people: bool
+) -> None:
+    simulator.add_fault(PAYMENTS, status=status, body="" if status == 204 else "?")
+
+    assert isinstance(ask(provider.create(charge())), Unreadable) is is_for_people
 
 
 def test_a_provider_that_nobody_reaches_is_unknown(clock: Clock) -> None:
