@@ -108,7 +108,7 @@ class Answer:
         else:
             try:
                 wait = parsedate_to_datetime(written) - clock.real_now()
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return None
             seconds = round(wait.total_seconds())
         return min(max(seconds, 1), MAX_RETRY_AFTER_SECONDS)

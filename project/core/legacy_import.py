@@ -85,15 +85,15 @@ def _fault(row: Row) -> str | None:
 def moment(written: str | None, zone: tzinfo) -> datetime | None:
     """Return a moment as databases write it, in UTC; one without an offset is in `zone`.
 
-    None for NULL, for MySQL's zero date and for what is no date.
+    None for NULL, for MySQL's zero date and for what is no date in UTC.
     """
     if not written:
         return None
     try:
         found = datetime.fromisoformat(written)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def number(row: Row, name: str) -> int:

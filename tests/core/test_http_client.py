@@ -149,6 +149,8 @@ class TestAnswers:
             ("soon", None),
             ("-5", None),
             ("", None),
+            ("Tue, 05 Jan 2100 00:00:00 +90000000000000000000", None),
+            ("Tue, 05 Jan 90000000000000000000 00:00:00 GMT", None),
         ],
     )
     def test_retry_after_is_seconds_or_a_date(

@@ -148,6 +148,6 @@ def _moment(value: Any) -> datetime:
     """Return when it was charged; the carrier's word is for people, and need not be there."""
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         return datetime.fromtimestamp(0, UTC)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -118,8 +118,12 @@ def test_a_request_that_is_not_taken_is_rejected(house: CarrierHouse, status: in
     assert ask(house.provider.create(order())) == Rejected(f"answered {status}")
 
 
-def test_an_answer_need_not_say_when(house: CarrierHouse) -> None:
-    house.simulator.add_fault("/carrier/*", body='{"status": "charged", "charged_at": 7}')
+@pytest.mark.parametrize(
+    "charged_at", ["7", '"0001-01-01T00:00:00+02:00"', '"9999-12-31T23:30:00-01:00"']
+)
+def test_an_answer_need_not_say_when(house: CarrierHouse, charged_at: str) -> None:
+    body = f'{{"status": "charged", "charged_at": {charged_at}}}'
+    house.simulator.add_fault("/carrier/*", body=body)
 
     assert ask(house.provider.create(order())).status is ProviderStatus.SUCCEEDED
 
