@@ -38,6 +38,8 @@ from project.core.network_guard import (
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 15.0
+MAX_HEADER_BYTES = 65_536
+"""Of one header of an answer: a page's policies and cookies may be long, and the status decides."""
 UNNEEDED_BODY_SECONDS = 1.0
 OUR_NAMES = 32
 """Names of our own settings that may be looked up at once; the system needs a thread for each."""
@@ -197,6 +199,10 @@ def _reason(error: Exception, request: Request, trace: _Trace) -> str:
         return str(error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was closed without an answer"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its status is aiohttp's own, and not the other side's.
+        what, _, shown = error.message.partition("\n")
+        return f"the head of the answer cannot be read: {' '.join([what, *shown.split()])}"[:500]
     return f"{type(error).__name__}: {error}"[:500]
 
 
@@ -323,6 +329,7 @@ def _new_session(resolver: AbstractResolver, fresh: bool) -> aiohttp.ClientSessi
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
+        max_field_size=MAX_HEADER_BYTES,
         trace_configs=[tracing],
     )
 

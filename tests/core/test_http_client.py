@@ -162,6 +162,37 @@ class TestAnswers:
 
         assert post(serve(script).url).retry_after_seconds == seconds
 
+    def test_a_long_header_does_not_cost_the_status(self, serve: Serve) -> None:
+        def script(connection: Connection) -> None:
+            connection.read_request()
+            connection.answer(b"ok", f"Content-Security-Policy: {'img-src a.example; ' * 2000}")
+
+        assert post(serve(script).url).status == 200
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"HTTP/2 200\r\n\r\n",
+            b"HTTP/1.1 2000 Fine\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+            b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        ],
+    )
+    def test_a_head_that_is_not_http_is_told_without_a_status_that_nobody_sent(
+        self, serve: Serve, head: bytes
+    ) -> None:
+        def script(connection: Connection) -> None:
+            connection.read_request()
+            connection.send(head)
+
+        answer = post(serve(script).url)
+
+        assert answer.status is None
+        assert (answer.error or "").startswith("the head of the answer cannot be read: ")
+        assert "400" not in (answer.error or "")
+        assert "\n" not in (answer.error or "")
+
     def test_a_connection_is_kept_and_used_again(self, serve: Serve) -> None:
         server = serve(answer_forever)
 
