@@ -96,39 +96,24 @@ def read_dump(
                 f"Line {_line(text, position - 1):,}: the columns of {table} are named "
                 "neither here nor by a CREATE TABLE before it."
             )
+        if copied and is_wanted and options.strip():
+            raise BadRequest(
+                f"Line {_line(text, position - 1):,}: a COPY of {table} with options; write "
+                "the dump in pg_dump's plain format."
+            )
         if copied:
-            if is_wanted and options.strip():
+            rows = _copied(text, position, carriage)
+        else:
+            rows = _inserted(text, position, tokens, table if is_wanted else None)
+        for values, end in rows:
+            if is_wanted and len(values) != len(names):
                 raise BadRequest(
-                    f"Line {_line(text, position - 1):,}: a COPY of {table} with options; write "
-                    "the dump in pg_dump's plain format."
+                    f"Line {_line(text, position):,}: {len(values)} values for the "
+                    f"{len(names)} columns of {table}."
                 )
-            lines, first, position = _copied(text, position, carriage)
             if is_wanted:
-                for offset, line in enumerate(lines):
-                    yield table, _row(_fields(line), names, table, first + offset)
-            continue
-        for values, end in _inserted(text, position, tokens, table if is_wanted else None):
-            if is_wanted:
-                yield table, _row(values, names, table, _Line(text, position))
+                yield table, dict(zip(names, values, strict=True))
             position = end
-
-
-class _Line:
-    """The number of a line, counted where it is shown."""
-
-    def __init__(self, text: str, position: int) -> None:
-        self._text, self._position = text, position
-
-    def __int__(self) -> int:
-        return _line(self._text, self._position)
-
-
-def _row(values: list[Value], names: list[str], table: str, line: "int | _Line") -> Row:
-    if len(values) != len(names):
-        raise BadRequest(
-            f"Line {int(line):,}: {len(values)} values for the {len(names)} columns of {table}."
-        )
-    return dict(zip(names, values, strict=True))
 
 
 def _declared(text: str, position: int) -> tuple[list[str], int]:
@@ -208,14 +193,15 @@ def _unescaped(found: re.Match[str]) -> str:
     return "'" if character is None else _CONTROLS.get(character, character)
 
 
-def _copied(text: str, position: int, carriage: str) -> tuple[list[str], int, int]:
-    """Return the lines of a COPY, the number of the first, and where it ends."""
+def _copied(text: str, position: int, carriage: str) -> Iterator[tuple[list[Value], int]]:
+    """Give the values of each row of a COPY, and where the row ends."""
     end = text.find("\n\\.", position - 1)
-    first = _line(text, position)
     if end < 0:
-        raise BadRequest(f"Line {first:,}: the file ends in the middle of a COPY.")
-    lines = text[position:end].split("\n") if end > position else []
-    return [line.removesuffix(carriage) for line in lines], first, end + 3
+        line = _line(text, position)
+        raise BadRequest(f"Line {line:,}: the file ends in the middle of a COPY.")
+    for row in text[position:end].split("\n") if end > position else []:
+        position += len(row) + 1
+        yield _fields(row.removesuffix(carriage)), position
 
 
 def _fields(line: str) -> list[Value]:
