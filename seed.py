@@ -30,23 +30,24 @@ from project.clicks.models import ClickDay, click_ids, click_inbox
 from project.companies import service as companies
 from project.companies.models import Company
 from project.config import get_settings
-from project.core import clock, pump
+from project.core import clock
 from project.core.commands import DueProgress
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
 from project.mobile.apps import service as apps
 from project.mobile.devices import service as devices
 from project.mobile.models import App, Device, DeviceOs, Purchase
 from project.mobile.purchases import service as purchases
 from project.mobile.stores.base import Refused, StoreAnswer, Unavailable, Verified
-from project.weather.forecasts.importing import ForecastRow, save_forecasts
+from project.weather.forecasts.bulk_upsert import ForecastRow, save_forecasts
 from project.weather.forecasts.nearest import load_tree
-from project.weather.imports.tasks import ensure_assignments
 from project.weather.models import Forecast, Subscriber
 from project.weather.states import Plan
 from project.weather.subscribers import changes
 from project.weather.subscribers.changes import Addition, Cancellation
 from project.weather.subscribers.queries import existing_numbers
+from project.weather.tasks import ensure_assignments
 
 BATCH = 200
 PERIOD_DAYS = 30

@@ -7,10 +7,12 @@ from benchmarks.peers import charge_one
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import BenchmarkError, Rig
 from project.billing.payments.charging import CHARGES_DUE
+from project.billing.providers import listing
 from project.billing.providers.registry import DEFAULT_PROVIDER, provider_named
-from project.billing.reconciliation import books, matching
-from project.core import clock, http_client
-from project.core.queues import QueueName, wake
+from project.billing.reconciliation import matching
+from project.core import clock
+from project.core.net import http_client
+from project.core.work.queues import QueueName, wake
 
 DUE = 20_000
 PEER = 1_200
@@ -238,7 +240,7 @@ def _read_listing(rig: Rig, end: datetime) -> float:
 
 async def _read_and_drop(end: datetime) -> int:
     read = 0
-    async for page in books.pages(provider_named(DEFAULT_PROVIDER), end - WINDOW, end):
+    async for page in listing.pages(provider_named(DEFAULT_PROVIDER), end - WINDOW, end):
         read += len(page.items)
     return read
 

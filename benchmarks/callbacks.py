@@ -12,7 +12,7 @@ from benchmarks.peers import deliver_one
 from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.rig import BenchmarkError, Rig
 from project.callbacks.service import CALLBACKS_DUE
-from project.core.queues import QueueName, wake
+from project.core.work.queues import QueueName, wake
 
 DUE = 20_000
 PEER = 1_500

@@ -13,7 +13,7 @@ from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import BenchmarkError, Rig
 from ops import ports
 from ops.environment import PROJECT
-from ops.stack import Program
+from tests.support.stack import Program
 
 DEVICES = 100_000
 SECONDS = 8.0

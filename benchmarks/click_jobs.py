@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from project.clicks.intake.signatures import HEADER, is_signed_by
 from project.clicks.models import clicks
 from project.config import get_settings
-from project.core.queues import QueueName, rq_queue
+from project.core.work.queues import QueueName, rq_queue
 from project.extensions import db
 
 app = Flask(__name__)

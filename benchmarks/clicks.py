@@ -17,11 +17,11 @@ from benchmarks.checks import empty_route, served
 from benchmarks.load import Load, generate_load, post
 from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.rig import BenchmarkError, Rig
-from ops.stack import API_KEY
 from project import config
 from project.clicks.drain import drain_batch
 from project.clicks.intake.signatures import HEADER, signature_of
 from project.clicks.partitions import make_partitions_ahead
+from tests.support.stack import API_KEY
 
 SECONDS = 60.0
 EMPTY_SECONDS = 8.0

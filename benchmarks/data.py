@@ -8,7 +8,7 @@ from uuid import UUID
 from benchmarks.rig import Rig
 from project.callbacks import service as callbacks
 from project.callbacks.service import NewEvent
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 from project.mobile.apps import service as apps
 

@@ -16,15 +16,15 @@ from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.rig import BenchmarkError, Rig
 from project.billing.customers.service import ensure_customer
 from project.core import clock
-from project.core.locks import Lock
-from project.core.transaction import transaction
+from project.core.db.locks import Lock
+from project.core.db.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.nearest import nearest_to
-from project.weather.imports.tasks import PIECE_BYTES, store_file
 from project.weather.models import Subscriber
 from project.weather.numbers import language_of, normalized
 from project.weather.states import TaskKind
 from project.weather.subscribers.changes import zone_at
+from project.weather.tasks import PIECE_BYTES, store_file
 
 ROWS = 1_000_000
 FORECASTS = 100_000

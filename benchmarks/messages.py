@@ -9,12 +9,12 @@ from benchmarks.peers import send_one
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
 from project.core import clock
-from project.core.queues import QueueName, wake
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.queues import QueueName, wake
 from project.extensions import db, redis_client
-from project.weather.billing import plan_packages
+from project.weather.billing_sync import plan_packages
 from project.weather.messages import jobs, queries
-from project.weather.messages.making import MESSAGES_DUE, MESSAGES_PLANNED
+from project.weather.messages.generate import MESSAGES_DUE, MESSAGES_PLANNED
 
 DUE = 50_000
 PEER = 1_500

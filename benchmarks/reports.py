@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from benchmarks import data
 from benchmarks.report import Figure, Row, at_most
 from benchmarks.rig import BenchmarkError, Rig
-from ops.stack import API_KEY
+from tests.support.stack import API_KEY
 
 OFFERS = 500
 SOURCES = 20

@@ -13,11 +13,11 @@ from sqlalchemy import text
 
 from ops import postgres
 from ops.ports import LOOPBACK
-from ops.stack import Stack, running_stack
 from project import config, create_app
-from project.core.queues import QueueName, rq_queue
+from project.core.work.queues import QueueName, rq_queue
 from project.extensions import db, redis_client
 from simulator.client import SimulatorClient
+from tests.support.stack import Stack, running_stack
 
 WORKERS = 8
 POLL_SECONDS = 0.05

@@ -4,7 +4,9 @@ from flask import Flask
 
 from project import billing, callbacks, cli, clicks, companies, mobile, weather
 from project.config import get_settings
-from project.core import api, clock_routes, errors, fast_path, health, logging, transaction
+from project.core import errors, fast_path, logging
+from project.core.db import transaction
+from project.core.http import api, clock_routes, health
 from project.extensions import configure_extensions
 
 

@@ -25,13 +25,15 @@ from project.clicks import commands as clicks
 from project.clicks.exports import commands as click_exports
 from project.companies import commands as companies
 from project.config import get_settings
-from project.core import auth, clock, health, scheduler, worker
+from project.core import clock
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
-from project.core.legacy_import import ImportReport
-from project.core.locks import Lock
-from project.core.queues import QueueName, queue_names
-from project.core.sql_dump import Row, read_dump
-from project.core.transaction import transaction
+from project.core.db.locks import Lock
+from project.core.db.transaction import transaction
+from project.core.http import auth, health
+from project.core.legacy.importer import ImportReport
+from project.core.legacy.sql_dump import Row, read_dump
+from project.core.work import scheduler, worker
+from project.core.work.queues import QueueName, queue_names
 from project.extensions import db, redis_client, wait_as_long_as_it_takes
 from project.mobile import legacy as legacy_mobile
 from project.mobile.purchases import queries as purchase_queries

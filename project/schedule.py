@@ -1,8 +1,8 @@
 """The one list of periodic work. Crons are in UTC; every entry is safe to run twice at once."""
 
 from project.config import get_settings
-from project.core.queues import QueueName
-from project.core.scheduler import Periodic
+from project.core.work.queues import QueueName
+from project.core.work.scheduler import Periodic
 
 EVERY_MINUTE = "* * * * *"
 
@@ -40,53 +40,53 @@ def schedule() -> tuple[Periodic, ...]:
         ),
         Periodic(
             "autopayments-run",
-            "project.billing.payments.jobs.charge_due",
+            "project.billing.jobs.charge_due",
             settings.autopayments_cron,
             QueueName.MEDIUM,
         ),
         Periodic(
             "prompt-charges-run",
-            "project.billing.payments.jobs.charge_prompt",
+            "project.billing.jobs.charge_prompt",
             EVERY_MINUTE,
             QueueName.MEDIUM,
             due_probe="prompt_charges",
         ),
         Periodic(
             "late-charges-run",
-            "project.billing.payments.jobs.charge_late",
+            "project.billing.jobs.charge_late",
             EVERY_MINUTE,
             QueueName.MEDIUM,
             due_probe="late_charges",
         ),
         Periodic(
             "expire-subscriptions-run",
-            "project.billing.payments.jobs.expire_subscriptions",
+            "project.billing.jobs.expire_subscriptions",
             settings.expire_subscriptions_cron,
             QueueName.MEDIUM,
         ),
         Periodic(
             "end-subscriptions-run",
-            "project.billing.payments.jobs.end_subscriptions",
+            "project.billing.jobs.end_subscriptions",
             EVERY_MINUTE,
             QueueName.MEDIUM,
             due_probe="subscription_ends",
         ),
         Periodic(
             "expire-payments-run",
-            "project.billing.payments.jobs.expire_payments",
+            "project.billing.jobs.expire_payments",
             settings.expire_payments_cron,
             QueueName.MEDIUM,
         ),
         Periodic(
             "match-pending-payments-run",
-            "project.billing.payments.jobs.match_pending",
+            "project.billing.jobs.match_pending",
             settings.match_pending_cron,
             QueueName.MEDIUM,
             due_probe="payments",
         ),
         Periodic(
             "match-successful-payments-run",
-            "project.billing.payments.jobs.match_successful",
+            "project.billing.jobs.match_successful",
             settings.match_successful_cron,
             QueueName.MEDIUM,
             due_probe="payments",
@@ -155,7 +155,7 @@ def schedule() -> tuple[Periodic, ...]:
         ),
         Periodic(
             "forget-idempotency-keys",
-            "project.core.idempotency.forget_old_keys",
+            "project.core.http.idempotency.forget_old_keys",
             "17 3 * * *",
             QueueName.DEFAULT,
         ),

@@ -25,16 +25,16 @@ from schemathesis.pytest.plugin import SchemathesisFunction
 from sqlalchemy import create_engine, text
 from werkzeug.serving import make_server
 
-from ops.testing import embedded_postgres, embedded_valkey
 from project import config, create_app, redis_pool
 from project.companies import passwords
 from project.config import Settings
-from project.core import pump, queues
+from project.core.work import pump, queues
 from project.extensions import db, limiter, redis_client
 from simulator.client import SimulatorClient
 from tests.core.name_server import NameServer
 from tests.factories import Factory
 from tests.processes import free_port, running_simulator
+from tests.support.servers import embedded_postgres, embedded_valkey
 from tests.time_machine import Clock
 
 # The same examples at every run, however slow the machine: `make prove` is there to search.

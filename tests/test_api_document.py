@@ -18,17 +18,17 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR
 from sqlalchemy import update
 
+from project.billing.cases import open_case
 from project.billing.models import Payment
 from project.billing.packages.schemas import PackageCreateSchema
 from project.billing.packages.service import create_package
-from project.billing.reconciliation.cases import open_case
 from project.billing.states import CaseKind, PaymentState, Trigger
 from project.companies import packages as company_packages
 from project.companies import service as companies
 from project.companies.models import CompanyToken
 from project.core import clock
+from project.core.db.transaction import transaction
 from project.core.secrets import token_hash
-from project.core.transaction import transaction
 from project.extensions import db
 from project.mobile.models import Device
 from project.weather import PATHS

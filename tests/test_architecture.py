@@ -22,9 +22,9 @@ from rq.utils import import_attribute
 from sqlalchemy import Engine, create_engine, text
 
 from project import config
-from project.core import health
-from project.core.auth import Credential
-from project.core.queues import QueueName, Wakeup
+from project.core.http.auth import Credential
+from project.core.work import probes
+from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
 from project.mobile.models import PurchaseState
 from project.schedule import EVERY_MINUTE, schedule
@@ -82,7 +82,7 @@ PUBLIC = {
 """Every route that anybody may call, without any credential. Think twice before adding one."""
 
 
-SHARED = ("queries", "schemas", "service", "signals", "states")
+SHARED = ("queries", "schemas", "service", "signals", "states", "subscription_state")
 """The modules of a domain that others may import; ADR 7 says why these."""
 
 
@@ -253,7 +253,7 @@ class TestImports:
             or imported.startswith(("http.client", "urllib.request"))
         }
 
-        assert speakers == {"project.core.http_client", "project.core.network_guard"}
+        assert speakers == {"project.core.net.http_client", "project.core.net.network_guard"}
 
     def test_only_the_settings_read_the_environment(self) -> None:
         readers = {
@@ -284,7 +284,7 @@ class TestImports:
             if call.endswith((".commit", ".rollback"))
         }
 
-        assert committers == {"project.core.transaction"}
+        assert committers == {"project.core.db.transaction"}
 
     def test_only_the_models_of_a_resource_make_tables(self) -> None:
         makers = {
@@ -409,6 +409,7 @@ STORED_IN: dict[str, list[str]] = {
     "project.weather.states.MessageEventKind": ["message_events.kind"],
     "project.weather.states.MessageState": ["messages.state"],
     "project.weather.states.Plan": ["subscribers.plan"],
+    "project.weather.states.RowOutcome": [],
     "project.weather.states.SubscriberState": ["subscribers.state"],
     "project.weather.states.TaskKind": ["tasks.kind"],
     "project.weather.states.TaskState": ["tasks.state"],
@@ -458,7 +459,7 @@ class TestJobs:
             assert callable(import_attribute(entry.job)), entry
 
     def test_every_periodic_probe_is_watched(self, app: Flask) -> None:
-        watched = {probe.name for probe in health.due_probes()}
+        watched = {probe.name for probe in probes.due_probes()}
 
         assert {entry.due_probe for entry in schedule() if entry.due_probe} == watched
 

@@ -15,10 +15,10 @@ from sqlalchemy import create_engine, text
 
 from project import config
 from project.core import clock as product_clock
-from project.core.health import head_revision
-from project.core.locks import Lock
-from project.core.queues import QueueName, rq_queue
-from project.core.scheduler import AppScheduler
+from project.core.db.locks import Lock
+from project.core.http.health import head_revision
+from project.core.work.queues import QueueName, rq_queue
+from project.core.work.scheduler import AppScheduler
 from project.extensions import db, redis_client
 from project.mobile.models import PurchaseState
 from project.schedule import schedule

@@ -21,7 +21,7 @@ from ops.environment import SECRETS
 from ops.postgres import LOG_WITHOUT_VALUES, ROLE_SETTINGS
 from project import config
 from project.config import DEVELOPMENT_SECRET, MIN_SECRET_LENGTH
-from project.core.queues import QueueName
+from project.core.work.queues import QueueName
 
 ROOT = Path(__file__).parents[1]
 QUEUES = [str(queue) for queue in QueueName]

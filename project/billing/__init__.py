@@ -2,15 +2,15 @@
 
 from flask import Flask
 
-from project.billing import installation, queries
+from project.billing import cases, installation, queries
+from project.billing import subscription_state as subscription_queries
 from project.billing.packages.routes import blueprint as packages
 from project.billing.payments.routes import blueprint as payments
-from project.billing.reconciliation import cases
 from project.billing.reconciliation.routes import blueprint as reconciliation
-from project.billing.subscriptions import queries as subscription_queries
 from project.billing.subscriptions.routes import blueprint as subscriptions
-from project.core import health
-from project.core.api import rest_api
+from project.core.http import health
+from project.core.http.api import rest_api
+from project.core.work import probes
 
 
 def register(_app: Flask) -> None:
@@ -19,7 +19,7 @@ def register(_app: Flask) -> None:
         rest_api.register_blueprint(blueprint)
     health.warn_of("charges_held", installation.hold_reason)
     health.warn_of("charges_not_taken", cases.untaken_reason)
-    health.watch(health.DueProbe("payments", queries.oldest_inquiry_due_at))
-    health.watch(health.DueProbe("subscription_ends", subscription_queries.oldest_ended_at))
-    health.watch(health.DueProbe("late_charges", queries.oldest_late_charge_due_at))
-    health.watch(health.DueProbe("prompt_charges", queries.oldest_prompt_charge_due_at))
+    probes.watch(probes.DueProbe("payments", queries.oldest_inquiry_due_at))
+    probes.watch(probes.DueProbe("subscription_ends", subscription_queries.oldest_ended_at))
+    probes.watch(probes.DueProbe("late_charges", queries.oldest_late_charge_due_at))
+    probes.watch(probes.DueProbe("prompt_charges", queries.oldest_prompt_charge_due_at))

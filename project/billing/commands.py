@@ -9,14 +9,14 @@ from project.billing import installation, queries
 from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
-from project.billing.reconciliation.restoring import read_books
+from project.billing.reconciliation.restore import read_books
 from project.billing.subscriptions.service import expire_some
 from project.config import get_settings
 from project.core import clock
 from project.core.commands import COUNT_AT_MOST, progress_bar, run_due
+from project.core.db.transaction import transaction
 from project.core.errors import AppError
-from project.core.queues import QueueName, Wakeup, wake
-from project.core.transaction import transaction
+from project.core.work.queues import QueueName, Wakeup, wake
 
 INLINE = click.option("--inline", is_flag=True, help="Do it here, with a progress bar.")
 
@@ -141,7 +141,7 @@ def _count(table: Any) -> int:
 
 
 def _wake_job(name: str, job: str) -> None:
-    wakeup = Wakeup(name, QueueName.MEDIUM, f"project.billing.payments.jobs.{job}")
+    wakeup = Wakeup(name, QueueName.MEDIUM, f"project.billing.jobs.{job}")
     with transaction():
         wake(wakeup)
     click.echo("The workers have been woken.")

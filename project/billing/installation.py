@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Installation, Payment, Subscription
 from project.core import clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 
 log = structlog.get_logger()

@@ -22,7 +22,7 @@ from project.billing.states import AtRetryEnd, PaymentState, SubscriptionState, 
 from project.billing.subscriptions import rules
 from project.core import clock
 from project.core.errors import BadRequest, Conflict
-from project.core.legacy_import import (
+from project.core.legacy.importer import (
     ImportReport,
     continue_ids,
     insert,
@@ -30,8 +30,8 @@ from project.core.legacy_import import (
     number,
     rows_by_table,
 )
+from project.core.legacy.sql_dump import Row
 from project.core.money import from_decimal_text
-from project.core.sql_dump import Row
 from project.extensions import db
 
 TABLES = ("plans", "prices", "subscriptions", "payments")

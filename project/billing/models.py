@@ -29,7 +29,7 @@ from project.billing.states import (
     may_payment_move,
     may_subscription_move,
 )
-from project.core.models import DATABASE_NOW, Claimable, Timestamp, due_index
+from project.core.db.models import DATABASE_NOW, Claimable, Timestamp, due_index
 from project.extensions import Model
 
 __all__ = [
@@ -131,7 +131,7 @@ class Subscription(Claimable, Model):
     """A customer's package; due when the next period is to be charged.
 
     `package_id`, `current_period_start` and `ended_at` are those of the last period that was paid
-    for or given, which may be yet to begin: what runs now is told by `subscriptions.queries`.
+    for or given, which may be yet to begin: what runs now is told by `subscription_state`.
     `refused_at` is when the last try for the next period was answered without money, and NULL
     while none was; `not_taken` counts the tries since then that came to no answer of that kind.
     """

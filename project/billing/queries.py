@@ -27,9 +27,9 @@ from project.billing.states import (
     SubscriptionState,
     Trigger,
 )
-from project.billing.subscriptions.queries import Standing, has_ended
+from project.billing.subscription_state import Standing, has_ended
 from project.core import clock
-from project.core.claims import is_due, is_free
+from project.core.work.claims import is_due, is_free
 from project.extensions import db
 
 subscriptions: Table = Subscription.__table__  # type: ignore[assignment]

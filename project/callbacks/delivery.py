@@ -18,10 +18,12 @@ from project.callbacks.models import CallbackState, Endpoint, Trigger
 from project.callbacks.service import CALLBACKS_DUE, secrets_in_force
 from project.callbacks.signing import signing_headers
 from project.config import get_settings
-from project.core import bulk, clock, http_client
-from project.core.claims import RELEASED, claim, lease_for
-from project.core.http_client import Answer, Request
-from project.core.models import Timestamp
+from project.core import clock
+from project.core.db import bulk
+from project.core.db.models import Timestamp
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
+from project.core.work.claims import RELEASED, claim, lease_for
 from project.extensions import db
 
 PER_ENDPOINT = 50

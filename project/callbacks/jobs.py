@@ -1,7 +1,7 @@
 """Jobs that deliver what is due."""
 
 from project.callbacks.delivery import CallbackDelivery
-from project.core import pump
+from project.core.work import pump
 
 
 def deliver_due_callbacks() -> int:

@@ -18,8 +18,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 
 from project.callbacks.models import Callback, CallbackAttempt, DeliveryLane, Endpoint, Event
-from project.core import bulk, clock
-from project.core.claims import is_due, is_free
+from project.core import clock
+from project.core.db import bulk
+from project.core.work.claims import is_due, is_free
 from project.extensions import db
 
 callbacks: Table = Callback.__table__  # type: ignore[assignment]

@@ -11,11 +11,11 @@ from project.callbacks.schemas import (
     ReplayedSchema,
     ReplayManySchema,
 )
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
 from project.core.errors import NotFound
-from project.core.idempotency import idempotent
-from project.core.pages import data_schema, list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.idempotency import idempotent
+from project.core.http.pages import data_schema, list_schema, page_of
 
 blueprint = Blueprint(
     "callbacks",

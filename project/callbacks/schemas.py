@@ -3,7 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from project.callbacks.models import CallbackState
-from project.core.input import Id, InputSchema, Moment, PageSchema
+from project.core.http.input import Id, InputSchema, Moment, PageSchema
 
 STATE = validate.OneOf([str(state) for state in CallbackState])
 

@@ -23,11 +23,12 @@ from project.callbacks.models import (
 )
 from project.callbacks.signing import is_signed, new_signing_secret
 from project.config import get_settings
-from project.core import bulk, clock
-from project.core.claims import is_free
+from project.core import clock
+from project.core.db import bulk
 from project.core.errors import NotFound
-from project.core.queues import QueueName, Wakeup, wake
 from project.core.secrets import InvalidToken, decrypt, encrypt
+from project.core.work.claims import is_free
+from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 
 CALLBACKS_DUE = Wakeup("callbacks", QueueName.HIGH, "project.callbacks.jobs.deliver_due_callbacks")

@@ -9,8 +9,10 @@ from project.clicks.exports.routes import blueprint as exports_blueprint
 from project.clicks.intake.routes import ACCEPTED, take_many, take_one
 from project.clicks.intake.routes import blueprint as intake
 from project.clicks.reports.routes import blueprint as reports_blueprint
-from project.core import fast_path, health
-from project.core.api import rest_api
+from project.core import fast_path
+from project.core.http import health
+from project.core.http.api import rest_api
+from project.core.work import probes
 
 
 def register(app: Flask) -> None:
@@ -19,6 +21,6 @@ def register(app: Flask) -> None:
         rest_api.register_blueprint(blueprint)
     fast_path.add(app, "POST", "/api/webhook/clicks", take_one, ACCEPTED)
     fast_path.add(app, "POST", "/api/webhook/clicks/batch", take_many, ACCEPTED)
-    health.watch(health.DueProbe("clicks", queries.oldest_waiting_at))
-    health.watch(health.DueProbe("click-exports", exports_queries.oldest_due_at))
+    probes.watch(probes.DueProbe("clicks", queries.oldest_waiting_at))
+    probes.watch(probes.DueProbe("click-exports", exports_queries.oldest_due_at))
     health.watch_service(health.ServiceProbe("finance", finance.ask_health))

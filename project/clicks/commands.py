@@ -6,12 +6,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from project.clicks import dead_clicks, drain, queries, retention
+from project.clicks import dead_letters, drain, queries, retention
 from project.clicks.intake import sources
 from project.clicks.intake.inbox import clicks_waiting
 from project.core.commands import FriendlyGroup, progress_bar
-from project.core.queues import wake
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.queues import wake
 
 SHOWN = 100
 AT_MOST = click.option("--limit", type=click.IntRange(min=1), default=SHOWN, show_default=True)
@@ -65,10 +65,10 @@ def list_dead(limit: int) -> None:
     """List clicks that were put aside, with the reason."""
     table = Table("id", "click_id", "offer_id", "source", "clicked at", "reason")
     with transaction():
-        for dead in dead_clicks.dead_clicks(limit):
+        for dead in dead_letters.dead_clicks(limit):
             cells = (dead.id, dead.click_id, dead.offer_id, dead.source, dead.clicked_at)
             table.add_row(*map(str, cells), dead.reason)
-        count = dead_clicks.count_dead_clicks()
+        count = dead_letters.count_dead_clicks()
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     click.echo(f"{count} in all.")
 
@@ -78,7 +78,7 @@ def list_dead(limit: int) -> None:
 def retry_dead(limit: int) -> None:
     """Put the clicks that were put aside back among those that wait."""
     with transaction():
-        count = dead_clicks.try_again(limit)
+        count = dead_letters.try_again(limit)
     click.echo(f"{count} clicks wait again.")
 
 

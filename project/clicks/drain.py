@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from project.clicks.partitions import ensure_partitions, month_of
 from project.config import get_settings
 from project.core import clock
-from project.core.input import MAX_CLICK_ID_LENGTH
-from project.core.locks import Lock, hold
-from project.core.transaction import transaction
+from project.core.db.locks import Lock, hold
+from project.core.db.transaction import transaction
+from project.core.http.input import MAX_CLICK_ID_LENGTH
 from project.extensions import db
 
 log = structlog.get_logger()

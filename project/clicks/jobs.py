@@ -5,9 +5,9 @@ import time
 from project.clicks import drain, partitions, retention
 from project.clicks.intake.inbox import clicks_waiting
 from project.config import get_settings
-from project.core import pump
-from project.core.queues import wake, wakeup_taken
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
+from project.core.work.queues import wake, wakeup_taken
 
 
 def drain_clicks() -> int:

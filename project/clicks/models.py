@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from project.core.models import DATABASE_NOW, Claimable, Timestamp, due_index
+from project.core.db.models import DATABASE_NOW, Claimable, Timestamp, due_index
 from project.extensions import Base, Model
 
 MAX_SOURCE_LENGTH = 255

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from project.config import get_settings
 from project.core import clock
-from project.core.locks import Lock, hold
-from project.core.transaction import transaction
+from project.core.db.locks import Lock, hold
+from project.core.db.transaction import transaction
 from project.extensions import db
 
 SCHEMA = "clicks_by_month"

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from project.clicks.partitions import drop_partition, month_of, partitions
 from project.config import get_settings
 from project.core import clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 
 IDS_AT_ONCE = 20_000

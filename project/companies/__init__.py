@@ -5,7 +5,7 @@ from flask import Flask
 from project.companies import listeners
 from project.companies.routes import blueprint, check_at_once
 from project.core import fast_path
-from project.core.api import rest_api
+from project.core.http.api import rest_api
 
 __all__ = ["listeners"]
 

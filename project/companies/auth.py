@@ -9,7 +9,9 @@ from flask import g
 
 from project.companies.models import Company
 from project.companies.service import authenticate_company
-from project.core.auth import (
+from project.core.db.transaction import transaction
+from project.core.errors import Forbidden
+from project.core.http.auth import (
     Credential,
     Scope,
     act_as,
@@ -17,9 +19,7 @@ from project.core.auth import (
     bearer_token,
     requires,
 )
-from project.core.errors import Forbidden
 from project.core.secrets import token_hash
-from project.core.transaction import transaction
 
 TOKEN_PREFIX = "co_"
 View = TypeVar("View", bound=Callable[..., Any])

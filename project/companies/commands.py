@@ -8,7 +8,7 @@ from marshmallow import ValidationError
 from project.companies import service
 from project.companies.passwords import check_password
 from project.core.commands import FriendlyGroup
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 
 company_commands = FriendlyGroup("company", help="Companies: their passwords.")
 

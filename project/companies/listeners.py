@@ -12,7 +12,7 @@ from project.billing.signals import (
     subscription_changed,
 )
 from project.billing.states import PaymentState, SubscriptionState
-from project.billing.subscriptions.queries import standings
+from project.billing.subscription_state import standings
 from project.companies.events import CompanyEvent, tell
 from project.companies.models import Company, CompanyState
 from project.core import clock

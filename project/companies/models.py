@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from project.core.models import Timestamp
+from project.core.db.models import Timestamp
 from project.extensions import Model
 
 

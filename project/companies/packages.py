@@ -8,15 +8,15 @@ from project.billing import queries
 from project.billing.customers import service as customers
 from project.billing.payments import service as payments
 from project.billing.states import PaymentState, Trigger
+from project.billing.subscription_state import standings
 from project.billing.subscriptions import service as subscriptions
-from project.billing.subscriptions.queries import standings
 from project.companies.models import status_of
 from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
 from project.companies.sites import take_first_period
 from project.core import clock
+from project.core.db.transaction import transaction
 from project.core.errors import ChargeRefused
-from project.core.transaction import transaction
 
 
 def assign(company_id: int, package_id: int, *, by_operator: bool) -> dict[str, Any]:

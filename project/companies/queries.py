@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import Table, bindparam, select, true
 
 from project.billing import queries as billing
-from project.billing.subscriptions.queries import Standing
+from project.billing.subscription_state import Standing
 from project.companies.models import Company, CompanyToken
 from project.core import clock
-from project.core.models import Timestamp
-from project.core.reading import PreparedQuery
+from project.core.db.models import Timestamp
+from project.core.fast_path.reading import PreparedQuery
 from project.core.secrets import token_hash
 
 companies: Table = Company.__table__  # type: ignore[assignment]

@@ -7,8 +7,8 @@ from marshmallow import Schema, fields
 from werkzeug.exceptions import HTTPException
 
 from project.billing import queries as billing
-from project.billing.payments.schemas import PaymentSchema, PurchaseBegunSchema
-from project.companies import guesses, packages, service
+from project.billing.schemas import PaymentSchema, PurchaseBegunSchema
+from project.companies import login_throttle, packages, service
 from project.companies.auth import company, company_or_operator
 from project.companies.passwords import account_key
 from project.companies.schemas import (
@@ -27,17 +27,25 @@ from project.companies.schemas import (
     PackageAssignSchema,
 )
 from project.config import get_settings
-from project.core.api import Blueprint, described_by
-from project.core.auth import Credential, Scope, bearer_token, operator, public, requires, token_of
+from project.core.db.transaction import own_transactions, transaction
 from project.core.errors import BadRequest, NotFound, Unauthorized
 from project.core.fast_path import Call
-from project.core.http_client import check_endpoint
-from project.core.idempotency import idempotent, idempotent_by
-from project.core.input import PageSchema, read_body
+from project.core.http.api import Blueprint, described_by
+from project.core.http.auth import (
+    Credential,
+    Scope,
+    bearer_token,
+    operator,
+    public,
+    requires,
+    token_of,
+)
+from project.core.http.idempotency import idempotent, idempotent_by
+from project.core.http.input import PageSchema, read_body
+from project.core.http.pages import data_schema, list_schema, page_of
 from project.core.loop import finish
-from project.core.network_guard import check_url
-from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions, transaction
+from project.core.net.http_client import check_endpoint
+from project.core.net.network_guard import check_url
 from project.extensions import limiter, sender_key
 
 blueprint = Blueprint("companies", __name__, url_prefix="/api/companies", description="Companies.")
@@ -91,12 +99,12 @@ def log_in(body: dict[str, Any]) -> dict[str, Any]:
     address, account = sender_key(), f"account:{account_key(body['email'])}"
     is_known = service.is_known_at(body["email"], address)
     if not is_known:
-        guesses.require_try(account, address)
+        login_throttle.require_try(account, address)
     try:
         found, token = service.log_in(body["email"], body["password"], address=address)
     except Unauthorized:
         if not is_known:
-            guesses.note_wrong_password(account)
+            login_throttle.note_wrong_password(account)
         raise
     return {"status": "success", "token": token, "company_id": found.id}
 

@@ -6,12 +6,12 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from project.billing.packages.schemas import PackageSchema
-from project.billing.payments.schemas import SUBSCRIPTION_STATE
+from project.billing.schemas import SUBSCRIPTION_STATE
 from project.companies.emails import normalised_email, require_one_script
 from project.companies.models import CompanyState
 from project.companies.passwords import MAX_LENGTH, MIN_LENGTH, check_password
-from project.core.input import ClickId, Id, InputSchema, Moment, PageSchema, Text
-from project.core.network_guard import MAX_URL_LENGTH
+from project.core.http.input import ClickId, Id, InputSchema, Moment, PageSchema, Text
+from project.core.net.network_guard import MAX_URL_LENGTH
 
 NAME = validate.Length(1, 200)
 URL = validate.Length(1, MAX_URL_LENGTH)

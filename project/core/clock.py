@@ -8,10 +8,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from project.config import get_settings
+from project.core.db.models import Claimable, ClockOffset
+from project.core.db.transaction import transaction
 from project.core.errors import BadRequest, NotFound
-from project.core.models import Claimable, ClockOffset
-from project.core.reading import PreparedQuery
-from project.core.transaction import transaction
+from project.core.fast_path.reading import PreparedQuery
 from project.extensions import Model, db
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

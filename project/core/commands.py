@@ -10,10 +10,10 @@ from flask.cli import AppGroup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from project.core import pump
+from project.core.db.transaction import transaction
 from project.core.errors import AppError
-from project.core.queues import wake
-from project.core.transaction import transaction
+from project.core.work import pump
+from project.core.work.queues import wake
 
 COUNT_AT_MOST = 10_000_000
 

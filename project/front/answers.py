@@ -9,7 +9,7 @@ from typing import IO
 
 from project.core import clock
 from project.core.errors import PROBLEM_JSON, problem_document
-from project.core.request_ids import new_request_id
+from project.core.http.request_ids import new_request_id
 
 Headers = Iterable[tuple[str, str]]
 

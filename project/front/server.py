@@ -15,9 +15,9 @@ from flask import Flask
 
 from project.config import Settings
 from project.core import fast_path
-from project.core.body_limits import body_limit
 from project.core.fast_path import FAILURE, JSON, Call, Route
-from project.core.request_ids import is_request_id, new_request_id
+from project.core.http.body_limits import body_limit
+from project.core.http.request_ids import is_request_id, new_request_id
 from project.front.answers import HttpResponse
 from project.front.bodies import BodyStore
 from project.front.bridge import Threads

@@ -2,8 +2,9 @@
 
 from flask import Flask
 
-from project.core import fast_path, health
-from project.core.api import rest_api
+from project.core import fast_path
+from project.core.http.api import rest_api
+from project.core.work import probes
 from project.mobile.apps.routes import blueprint as apps
 from project.mobile.devices.routes import blueprint as devices
 from project.mobile.purchases import queries
@@ -17,4 +18,4 @@ def register(app: Flask) -> None:
     for blueprint in (apps, devices, purchases, reports):
         rest_api.register_blueprint(blueprint)
     fast_path.add(app, "POST", "/api/purchase/check", check_at_once)
-    health.watch(health.DueProbe("purchases", queries.oldest_due_at))
+    probes.watch(probes.DueProbe("purchases", queries.oldest_due_at))

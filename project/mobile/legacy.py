@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Table, select
 
 from project.callbacks import service as callbacks
-from project.core import clock, network_guard
+from project.core import clock
 from project.core.errors import BadRequest, Conflict
-from project.core.legacy_import import (
+from project.core.legacy.importer import (
     ImportReport,
     continue_ids,
     insert,
@@ -21,8 +21,9 @@ from project.core.legacy_import import (
     number,
     rows_by_table,
 )
+from project.core.legacy.sql_dump import Row
+from project.core.net import network_guard
 from project.core.secrets import token_hash
-from project.core.sql_dump import Row
 from project.extensions import db
 from project.mobile.apps.service import OWNER_TYPE
 from project.mobile.models import App, Device, DeviceOs, PurchaseState

@@ -3,12 +3,12 @@
 from flask import Flask
 
 from project.billing.signals import charge_planned
-from project.core import health
-from project.core.api import Blueprint, rest_api
-from project.weather import billing, serving
+from project.core.http.api import Blueprint, rest_api
+from project.core.work import probes
+from project.weather import billing_sync, serviceability
 from project.weather.forecasts.routes import blueprint as forecasts
 from project.weather.imports import queries as tasks_queries
-from project.weather.imports.routes import forecast_imports, subscriber_imports, tasks
+from project.weather.imports.routes import forecast_imports, subscriber_imports, task_list
 from project.weather.input import MsisdnConverter
 from project.weather.messages import queries as message_queries
 from project.weather.messages import receipts
@@ -36,15 +36,15 @@ def register(app: Flask) -> None:
         _serve(blueprint, PATHS["forecasts"])
     for blueprint in (sending, subscribers, subscriber_imports):
         _serve(blueprint, PATHS["subscribers"])
-    rest_api.register_blueprint(tasks, url_prefix="/api/tasks")
+    rest_api.register_blueprint(task_list, url_prefix="/api/tasks")
     rest_api.register_blueprint(messages, url_prefix="/api/messages")
-    charge_planned.connect(serving.hold_charges)
-    health.watch(health.DueProbe("tasks", tasks_queries.oldest_due_at))
-    health.watch(health.DueProbe("forecast_billing", billing.oldest_due_at))
-    health.watch(health.DueProbe("message_run", message_queries.oldest_planned_at))
-    health.watch(health.DueProbe("messages", message_queries.oldest_unsent_due_at))
-    health.watch(health.DueProbe("receipts", message_queries.oldest_unreceipted_due_at))
-    health.watch(health.DueProbe("self_receipts", receipts.oldest_self_receipt_due_at))
+    charge_planned.connect(serviceability.hold_charges)
+    probes.watch(probes.DueProbe("tasks", tasks_queries.oldest_due_at))
+    probes.watch(probes.DueProbe("forecast_billing", billing_sync.oldest_due_at))
+    probes.watch(probes.DueProbe("message_run", message_queries.oldest_planned_at))
+    probes.watch(probes.DueProbe("messages", message_queries.oldest_unsent_due_at))
+    probes.watch(probes.DueProbe("receipts", message_queries.oldest_unreceipted_due_at))
+    probes.watch(probes.DueProbe("self_receipts", receipts.oldest_self_receipt_due_at))
 
 
 def _serve(blueprint: Blueprint, paths: tuple[str, ...]) -> None:

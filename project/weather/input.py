@@ -6,10 +6,10 @@ from marshmallow import ValidationError, fields, validate
 from werkzeug.routing import BaseConverter
 
 from project.core.errors import NotFound
-from project.core.input import Text
-from project.weather.forecasts.sphere import DECIMALS
-from project.weather.imports.cleaning import phone_number
+from project.core.http.input import Text
+from project.weather.normalization import phone_number
 from project.weather.numbers import ImpossibleNumberError, normalized, refusal
+from project.weather.sphere import DECIMALS
 
 MAX_FORECAST_LENGTH = 200
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from project.core.models import Claimable, Timestamp, due_index
+from project.core.db.models import Claimable, Timestamp, due_index
 from project.extensions import Model
 
 

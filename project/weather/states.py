@@ -75,6 +75,16 @@ class MessageEventKind(StrEnum):
     RECEIPT = "receipt"
 
 
+class RowOutcome(StrEnum):
+    """What became of a row."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+    STOPPED = "stopped"
+
+
 _SUBSCRIBER_MOVES = {
     SubscriberState.ACTIVE: {SubscriberState.CANCELED, SubscriberState.STOPPED},
     SubscriberState.CANCELED: {SubscriberState.ACTIVE, SubscriberState.STOPPED},

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from project.clicks.models import ClicksDaily
 from project.config import ConfigurationError, read_settings
 from project.core import clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from tests.conftest import ChangeSettings
 from tests.factories import Factory
 

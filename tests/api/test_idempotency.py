@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, text
 from werkzeug.test import TestResponse
 
-from project.core import idempotency
-from project.core.idempotency import forget_old_keys
-from project.core.models import IdempotencyKey
+from project.core.db.models import IdempotencyKey
+from project.core.http import idempotency
+from project.core.http.idempotency import forget_old_keys
 from project.extensions import db
 from project.mobile.apps import service as apps
 from simulator.client import SimulatorClient

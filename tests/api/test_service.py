@@ -9,8 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from rq import Queue
 
-from project.core.health import due_probes
-from project.core.queues import rq_queue
+from project.core.work.probes import due_probes
+from project.core.work.queues import rq_queue
 from tests.api.problems import assert_problem
 from tests.conftest import ChangeSettings
 from tests.factories import Factory

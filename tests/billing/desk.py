@@ -17,8 +17,8 @@ from project.billing.packages.service import create_package
 from project.billing.payments import service as payments
 from project.billing.payments.charging import Autopayment
 from project.billing.subscriptions import service as subscriptions
-from project.core import http_client
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.net import http_client
 from project.extensions import db
 from simulator.client import SimulatorClient
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from project.billing.payments.jobs import charge_due, expire_subscriptions, match_pending
+from project.billing.jobs import charge_due, expire_subscriptions, match_pending
 from project.core.errors import Conflict, NotFound
 from tests.billing.conftest import START, Told
 from tests.billing.desk import (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from project.billing.payments.jobs import charge_due, match_pending, match_successful
-from project.billing.payments.notices import hear_notice
+from project.billing.jobs import charge_due, match_pending, match_successful
+from project.billing.payments.webhooks import hear_notice
 from project.billing.reconciliation import matching
 from project.billing.reconciliation.repairs import Repairs
 from simulator.client import SimulatorClient

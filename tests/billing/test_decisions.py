@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from project.billing.payments.jobs import (
+from project.billing.jobs import (
     charge_due,
     expire_payments,
     expire_subscriptions,
@@ -17,8 +17,8 @@ from project.billing.payments.jobs import (
 )
 from project.billing.providers.base import NotThere, Unreadable
 from project.billing.providers.yookassa import read_payment
+from project.core.db.transaction import transaction
 from project.core.errors import ServiceUnavailable
-from project.core.transaction import transaction
 from tests.billing.conftest import Told
 from tests.billing.desk import PRICE, Desk, close_to
 from tests.billing.memory_provider import MemoryProvider

@@ -9,8 +9,8 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import func, select
 
+from project.billing.jobs import charge_due, match_pending
 from project.billing.models import Customer, Package, Payment, Subscription
-from project.billing.payments.jobs import charge_due, match_pending
 from project.extensions import db
 from simulator.client import SimulatorClient
 from tests.billing.desk import Desk

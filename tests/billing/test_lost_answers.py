@@ -9,23 +9,23 @@ import pytest
 from flask import Flask
 from sqlalchemy import select, text
 
-from project.billing.models import Subscription
-from project.billing.payments.charging import Autopayment, attempts_for
-from project.billing.payments.inquiry import ExpiringInquiry
-from project.billing.payments.jobs import (
+from project.billing.jobs import (
     charge_due,
     expire_payments,
     expire_subscriptions,
     match_pending,
 )
-from project.billing.payments.notices import hear_notice
+from project.billing.models import Subscription
+from project.billing.payments.charging import Autopayment, attempts_for
+from project.billing.payments.inquiry import ExpiringInquiry
+from project.billing.payments.webhooks import hear_notice
 from project.billing.providers.base import Unknown
 from project.core import clock as product_clock
-from project.core import pump
-from project.core.claims import Claim
+from project.core.db.transaction import transaction
 from project.core.errors import Conflict
-from project.core.queues import QueueName, rq_queue
-from project.core.transaction import transaction
+from project.core.work import pump
+from project.core.work.claims import Claim
+from project.core.work.queues import QueueName, rq_queue
 from project.extensions import db
 from tests.billing.conftest import Told
 from tests.billing.desk import (
@@ -226,7 +226,7 @@ def test_a_charge_left_by_a_dead_worker_is_woken_by_the_next_inquiry(
     assert woken() == []
     clock.advance(minutes=3)
     match_pending()
-    assert "project.billing.payments.jobs.charge_due" in woken()
+    assert "project.billing.jobs.charge_due" in woken()
 
 
 def woken() -> list[str]:

@@ -25,13 +25,13 @@ from sqlalchemy import text
 from project.billing.models import Customer, Payment
 from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
-from project.billing.payments.notices import hear_notice
+from project.billing.payments.webhooks import hear_notice
 from project.billing.reconciliation import matching
 from project.billing.states import COUNTED_TRIGGERS
 from project.billing.subscriptions.service import expire_some
-from project.core import pump
+from project.core.db.transaction import transaction
 from project.core.errors import AppError, Conflict
-from project.core.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
 from tests.billing.conftest import START, StandingTime, Told
 from tests.billing.desk import (

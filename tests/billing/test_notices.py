@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from project.billing.payments.jobs import charge_due, expire_payments
+from project.billing.jobs import charge_due, expire_payments
 from tests.billing.conftest import Told
 from tests.billing.desk import Desk, call_provider, claim_charges, record_charges
 from tests.time_machine import Clock

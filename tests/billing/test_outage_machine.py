@@ -25,13 +25,13 @@ from project.billing import installation
 from project.billing.payments.charging import Autopayment, LateAutopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.providers.base import Charge, Rejected, Unknown, Unreadable
+from project.billing.providers.listing import BooksUnreadable
 from project.billing.providers.registry import register_provider
 from project.billing.reconciliation import matching
-from project.billing.reconciliation.books import BooksUnreadable
-from project.billing.reconciliation.restoring import read_books
+from project.billing.reconciliation.restore import read_books
 from project.billing.subscriptions.service import expire_ended, expire_some
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
 from tests.billing.conftest import START, StandingTime, Told
 from tests.billing.desk import Desk, claim_charges, end_leases

@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from project.billing.payments.jobs import (
+from project.billing.jobs import (
     charge_due,
     charge_late,
     expire_payments,
@@ -18,7 +18,7 @@ from project.billing.payments.jobs import (
     match_pending,
     match_successful,
 )
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from tests.billing.conftest import Told
 from tests.billing.desk import Desk, at_once, close_to
 from tests.time_machine import Clock

@@ -23,14 +23,14 @@ from sqlalchemy import text
 from project.billing.customers.service import existing_customer
 from project.billing.payments import service as payments
 from project.billing.payments.charging import Autopayment
-from project.billing.subscriptions.queries import standings
+from project.billing.subscription_state import standings
 from project.billing.subscriptions.service import expire_ended, expire_some
 from project.companies import packages as company_packages
 from project.companies.service import register_company
 from project.core import clock as product_clock
-from project.core import pump
+from project.core.db.transaction import transaction
 from project.core.errors import AppError
-from project.core.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
 from tests.billing.conftest import START
 from tests.billing.desk import Desk

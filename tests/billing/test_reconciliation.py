@@ -9,15 +9,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from project.billing.jobs import charge_due, match_pending, match_successful
 from project.billing.models import Payment, Subscription
-from project.billing.payments.jobs import charge_due, match_pending, match_successful
 from project.billing.payments.settlement import settle
+from project.billing.providers.listing import BooksUnreadable
 from project.billing.providers.registry import provider_named
 from project.billing.reconciliation import matching
-from project.billing.reconciliation.books import BooksUnreadable
 from project.core import clock as product_clock
-from project.core import http_client
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.net import http_client
 from tests.billing.desk import PRICE, Desk, close_to
 from tests.billing.memory_provider import MemoryProvider
 from tests.time_machine import Clock

@@ -13,10 +13,10 @@ from sqlalchemy import text
 from ops.postgres import packaged_binaries
 from project.billing import installation
 from project.billing.customers.service import ensure_customer
+from project.billing.jobs import charge_due, match_pending, match_successful
 from project.billing.payments.charging import Autopayment, LateAutopayment, PromptAutopayment
-from project.billing.payments.jobs import charge_due, match_pending, match_successful
+from project.core.db.transaction import transaction
 from project.core.errors import ServiceUnavailable
-from project.core.transaction import transaction
 from project.extensions import db
 from tests.billing.desk import Desk, close_to
 from tests.time_machine import Clock

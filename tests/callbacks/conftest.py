@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from project.callbacks import queries
 from project.callbacks.service import NewEvent, emit
 from project.core import clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from tests.factories import MadeApp
 
 Happen = Callable[..., list[str]]

@@ -10,7 +10,7 @@ from flask import Flask
 from project import config
 from project.callbacks.delivery import CallbackDelivery
 from project.callbacks.jobs import deliver_due_callbacks
-from project.core import pump
+from project.core.work import pump
 from simulator.client import SimulatorClient
 from tests.callbacks.conftest import Happen
 from tests.conftest import ChangeSettings

@@ -13,7 +13,7 @@ from project.callbacks.delivery import MAX_REST_SECONDS
 from project.callbacks.jobs import deliver_due_callbacks
 from project.config import get_settings
 from project.core import clock as product_clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 from simulator.client import SimulatorClient
 from tests.callbacks.conftest import Happen

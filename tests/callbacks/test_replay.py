@@ -10,8 +10,8 @@ from standardwebhooks import Webhook
 
 from project.callbacks.jobs import deliver_due_callbacks
 from project.callbacks.queries import callbacks, due_callbacks, endpoint_ids_of_app
-from project.core.claims import claim
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.claims import claim
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.callbacks.conftest import Happen, Shown

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from project.clicks.drain import Drained, drain_batch
-from project.clicks.intake import inbox, senders, signatures
+from project.clicks.intake import inbox, rate_limit, signatures
 from project.core import clock
 from project.extensions import db
 from simulator.client import SimulatorClient
@@ -74,7 +74,7 @@ def _fresh_intake(app: Flask, change_settings: Callable[..., None]) -> Iterator[
     change_settings(webhook_secrets=(SECRET,))
     signatures.own_secrets.forget()
     inbox.backlog.forget()
-    senders.allowance = senders.Allowance()
+    rate_limit.allowance = rate_limit.Allowance()
     yield
     signatures.own_secrets.forget()
     inbox.backlog.forget()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from project.clicks.partitions import ensure_partitions, month_of
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 
 ADD_TO_DAY = """
     INSERT INTO click_days (day, clicks, version) VALUES (:day, :clicks, 1)

@@ -11,11 +11,11 @@ from flask import Flask
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-from project.clicks import dead_clicks, jobs, partitions, queries, retention
+from project.clicks import dead_letters, jobs, partitions, queries, retention
 from project.clicks.drain import Drained, drain_batch
 from project.core import clock as product_clock
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
 from tests.clicks.conftest import Sender, counted, drain, value
 from tests.conftest import ChangeSettings
@@ -158,7 +158,7 @@ def test_a_click_that_cannot_be_stored_is_put_aside_and_the_rest_counts(
     put((UNSTORABLE, 99, "google", noon), ("c-8", 8, "google", noon))
     assert drain() == Drained(9, 8)
     assert [row[1] for row in counted()] == [1, 2, 3, 4, 5, 6, 7, 8]
-    [dead] = dead_clicks.dead_clicks(10)
+    [dead] = dead_letters.dead_clicks(10)
     assert (dead.offer_id, dead.source) == (99, "google")
     assert "index row" in dead.reason
 
@@ -168,9 +168,9 @@ def test_what_was_put_aside_can_be_tried_again(app: Flask, noon: datetime) -> No
     drain()
     with transaction():
         db.session.execute(text("UPDATE click_dead SET click_id = 'shorter'"))
-        assert dead_clicks.try_again(10) == 1
+        assert dead_letters.try_again(10) == 1
     assert drain() == Drained(1, 1)
-    assert dead_clicks.count_dead_clicks() == 0
+    assert dead_letters.count_dead_clicks() == 0
     assert [row[1] for row in counted()] == [99]
 
 
@@ -185,7 +185,7 @@ def test_an_error_that_is_not_the_clicks_puts_none_aside(app: Flask, noon: datet
         db.session.rollback()
         with transaction():
             db.session.execute(text("ALTER TABLE elsewhere RENAME TO clicks_daily"))
-    assert dead_clicks.count_dead_clicks() == 0
+    assert dead_letters.count_dead_clicks() == 0
     assert drain() == Drained(1, 1)
 
 

@@ -12,8 +12,8 @@ from project.clicks.exports import document, queries
 from project.clicks.exports.jobs import send_due_exports
 from project.clicks.exports.sending import DaySending
 from project.clicks.exports.service import Failed
-from project.core.queues import rq_queue
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.queues import rq_queue
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.clicks.finance import DAY, MORNING, arrived, asked, forward, status

@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 from project.clicks.exports import document, queries
 from project.clicks.exports.jobs import send_due_exports
 from project.clicks.exports.sending import DaySending
-from project.core import health, pump
+from project.core.http import health
+from project.core.work import pump
 from project.extensions import db
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem

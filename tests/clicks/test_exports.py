@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from project.clicks.exports.jobs import send_due_exports
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.clicks.finance import (

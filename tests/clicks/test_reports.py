@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from project.clicks.reports import queries, sizes
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 from tests.api.problems import assert_problem
 from tests.clicks.records import Clicks

@@ -5,11 +5,11 @@ import ipaddress
 import pytest
 from flask import Flask
 
-from project.clicks.intake import senders, signatures, sources
+from project.clicks.intake import rate_limit, signatures, sources
 from project.clicks.intake.signatures import HEADER, is_signed_by, signature_of
+from project.core.db.transaction import transaction
 from project.core.loop import finish
 from project.core.secrets import new_token
-from project.core.transaction import transaction
 from tests.api.problems import assert_problem
 from tests.clicks.conftest import BATCH, SECRET, WEBHOOK, Sender, value
 from tests.conftest import ChangeSettings
@@ -161,12 +161,12 @@ class TestRates:
         assert sender.send(sender.click("c-9"), address="127.0.0.2").status_code == 202
 
     def test_all_processes_together_keep_it(self, app: Flask) -> None:
-        one, other = senders.Allowance(), senders.Allowance()
+        one, other = rate_limit.Allowance(), rate_limit.Allowance()
         taken = 0
         for allowance in (one, other) * 60:
             try:
                 finish(allowance.spend("192.0.2.1", "40/hour"))
-            except senders.TooManyRequests:
+            except rate_limit.TooManyRequests:
                 continue
             taken += 1
         assert taken == 40

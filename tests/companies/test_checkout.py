@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem

@@ -6,8 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.core.transaction import transaction
-from project.weather.billing import plan_packages
+from project.core.db.transaction import transaction
+from project.weather.billing_sync import plan_packages
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.companies.conftest import NewPackage

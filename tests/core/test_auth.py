@@ -6,9 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from project.core.auth import Scope, all_api_keys, create_api_key, revoke_api_key
+from project.core.db.transaction import transaction
 from project.core.errors import Conflict, NotFound
-from project.core.transaction import transaction
+from project.core.http.auth import Scope, all_api_keys, create_api_key, revoke_api_key
 from project.extensions import db
 from tests.conftest import API_KEY, ChangeSettings
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Column, MetaData, Table, Text, select, text
 
-from project.core import bulk
-from project.core.models import ApiKey
-from project.core.transaction import transaction
+from project.core.db import bulk
+from project.core.db.models import ApiKey
+from project.core.db.transaction import transaction
 from project.extensions import db
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=5)

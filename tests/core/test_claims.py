@@ -5,8 +5,8 @@ import time
 from datetime import timedelta
 
 from project.core import clock
-from project.core.claims import Claim
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.claims import Claim
 from tests.core.conftest import InThreads
 from tests.core.things import Things, claim_things, names_of
 from tests.time_machine import Clock

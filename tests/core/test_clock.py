@@ -8,9 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from project.core import clock as product_clock
-from project.core.auth import Scope, create_api_key
+from project.core.db.transaction import transaction
 from project.core.errors import BadRequest, NotFound
-from project.core.transaction import transaction
+from project.core.http.auth import Scope, create_api_key
 from tests.conftest import ChangeSettings
 from tests.core.commands import run_flask
 from tests.time_machine import Clock

@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 from werkzeug.test import TestResponse
 
 from project.core import errors
-from project.core.reading import PreparedQuery
+from project.core.fast_path.reading import PreparedQuery
 from project.extensions import db
 from tests.conftest import ChangeSettings, closed_database
 from tests.factories import Factory

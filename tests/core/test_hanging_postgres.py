@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from project import config
 from project.config import get_settings
 from project.core.clock import read_offset
-from project.core.reading import PreparedQuery
+from project.core.fast_path.reading import PreparedQuery
 from project.extensions import PATIENCE_BEYOND_SECONDS, db, guard, wait_as_long_as_it_takes
 from tests.conftest import ChangeSettings
 from tests.processes import family, parent_of

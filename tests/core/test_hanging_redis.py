@@ -18,9 +18,16 @@ from rq import Worker
 
 from project import extensions, redis_pool
 from project.config import get_settings
-from project.core.pump import place
-from project.core.queues import QueueName, Wakeup, count_live_workers, rq_queue, wake, wakeup_taken
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.pump import place
+from project.core.work.queues import (
+    QueueName,
+    Wakeup,
+    count_live_workers,
+    rq_queue,
+    wake,
+    wakeup_taken,
+)
 from project.extensions import limiter, redis_client
 from project.redis_pool import REST_SECONDS, RedisAway
 from tests.conftest import REDIS_PATIENCE, ChangeSettings

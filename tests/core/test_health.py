@@ -12,8 +12,8 @@ from redis import Redis
 from sqlalchemy import text
 
 from project.config import get_settings
-from project.core.health import ServiceProbe, due_probes, head_revision
-from project.core.worker import AppWorker
+from project.core.http.health import ServiceProbe, due_probes, head_revision
+from project.core.work.worker import AppWorker
 from project.extensions import db, redis_client
 from simulator.client import SimulatorClient
 from tests.conftest import ChangeSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from project.core.errors import BadRequest
-from project.core.http_client import Answer, Request, check_endpoint, send, send_and_wait, start
+from project.core.net.http_client import Answer, Request, check_endpoint, send, send_and_wait, start
 from tests.conftest import ChangeSettings
 from tests.core.raw_server import Connection, RawServer, Script
 from tests.processes import free_port

@@ -6,9 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from project.core.idempotency import KEPT_FOR, forget_old_keys
-from project.core.models import IdempotencyKey
-from project.core.transaction import transaction
+from project.core.db.models import IdempotencyKey
+from project.core.db.transaction import transaction
+from project.core.http.idempotency import KEPT_FOR, forget_old_keys
 from project.extensions import db
 from tests.core.conftest import InThreads
 from tests.factories import Factory, MadeApp

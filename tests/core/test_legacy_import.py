@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from project.core.legacy_import import moment
+from project.core.legacy.importer import moment
 
 
 @pytest.mark.parametrize(

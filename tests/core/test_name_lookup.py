@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from project.core.errors import BadRequest
-from project.core.http_client import (
+from project.core.net.http_client import (
     CHECK_SECONDS,
     CHECKED_NAMES,
     Answer,
@@ -18,7 +18,7 @@ from project.core.http_client import (
     send_and_wait,
     start,
 )
-from project.core.name_lookup import LOOKUP_SECONDS
+from project.core.net.name_lookup import LOOKUP_SECONDS
 from tests.conftest import ChangeSettings
 from tests.core.conftest import InThreads
 from tests.core.name_server import NameServer

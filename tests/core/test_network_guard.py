@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from project.core.errors import BadRequest
-from project.core.network_guard import FORBIDDEN_NETWORKS, check_url, is_allowed
+from project.core.net.network_guard import FORBIDDEN_NETWORKS, check_url, is_allowed
 from tests.conftest import ChangeSettings
 
 FORBIDDEN = {

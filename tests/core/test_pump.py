@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from project.core import pump
-from project.core.queues import rq_queue
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
+from project.core.work.queues import rq_queue
 from project.extensions import redis_client
 from tests.conftest import ChangeSettings
 from tests.core.things import THINGS_DUE, Errands, Things

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from project.core.queues import QueueName, Wakeup, rq_queue, wake, wakeup_taken
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.queues import QueueName, Wakeup, rq_queue, wake, wakeup_taken
 from project.extensions import redis_client
 from tests.core.things import Things
 

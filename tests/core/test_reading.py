@@ -14,8 +14,8 @@ from sqlalchemy import Boolean, DateTime, Integer, String, Uuid, bindparam, lite
 from sqlalchemy import cast as as_type
 from sqlalchemy import text as raw
 
-from project.core import reading
-from project.core.reading import ConnectionLost, PreparedQuery
+from project.core.fast_path import reading
+from project.core.fast_path.reading import ConnectionLost, PreparedQuery
 from project.extensions import db
 
 VALUES = {

@@ -10,9 +10,10 @@ from flask import Flask
 from rq.job import Job
 from rq.utils import import_attribute
 
-from project.core import health, scheduler
-from project.core.queues import QueueName, rq_queue
-from project.core.scheduler import (
+from project.core.db.transaction import transaction
+from project.core.work import probes, scheduler
+from project.core.work.queues import QueueName, rq_queue
+from project.core.work.scheduler import (
     AppScheduler,
     Periodic,
     last_time,
@@ -20,7 +21,6 @@ from project.core.scheduler import (
     reconcile,
     run_between,
 )
-from project.core.transaction import transaction
 from project.extensions import redis_client
 from project.schedule import schedule
 from tests.core import things as things_of_tests
@@ -61,9 +61,9 @@ def noted() -> Iterator[list[tuple[str, datetime]]]:
 @pytest.fixture
 def watched_things(things: Things) -> Iterator[Things]:
     """Things that health and the schedule look at."""
-    health.watch(health.DueProbe("things", oldest_thing_due_at))
+    probes.watch(probes.DueProbe("things", oldest_thing_due_at))
     yield things
-    del health._probes["things"]
+    del probes._probes["things"]
 
 
 @pytest.mark.parametrize(
@@ -319,5 +319,5 @@ def test_the_ids_of_the_schedule_are_unique_and_its_jobs_can_be_run_twice(app: F
         entry.run()
         assert callable(import_attribute(entry.job))
     with transaction():
-        assert all(probe.oldest_due_at() is None for probe in health.due_probes())
+        assert all(probe.oldest_due_at() is None for probe in probes.due_probes())
     assert scheduler.TICK_SECONDS < 60

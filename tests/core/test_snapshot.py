@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import InternalError
 
-from project.core.snapshot import in_batches, snapshot, streamed
+from project.core.db.snapshot import in_batches, snapshot, streamed
 from project.extensions import db
 from tests.core.things import Things, table
 

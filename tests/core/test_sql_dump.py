@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from project.core.errors import BadRequest
-from project.core.sql_dump import Row, read_dump
+from project.core.legacy.sql_dump import Row, read_dump
 
 
 def read(tmp_path: Path, dump: str) -> list[tuple[str, Row]]:

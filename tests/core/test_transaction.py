@@ -7,9 +7,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from project.core import auth
-from project.core.models import ApiKey
-from project.core.transaction import after_commit, transaction
+from project.core.db.models import ApiKey
+from project.core.db.transaction import after_commit, transaction
+from project.core.http import auth
 from project.extensions import db
 
 pytestmark = pytest.mark.usefixtures("app")

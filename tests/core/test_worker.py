@@ -9,9 +9,9 @@ from rq.job import Job
 from sqlalchemy import insert, select
 
 from project.core import clock
-from project.core.models import IdempotencyKey
-from project.core.queues import QueueName, count_live_workers, rq_queue, wake
-from project.core.transaction import transaction
+from project.core.db.models import IdempotencyKey
+from project.core.db.transaction import transaction
+from project.core.work.queues import QueueName, count_live_workers, rq_queue, wake
 from project.extensions import db, redis_client
 from project.mobile.models import Purchase
 from project.mobile.purchases.service import PURCHASES_DUE
@@ -20,7 +20,7 @@ from tests.core.commands import run_flask, running_flask, wait_until
 from tests.factories import Factory
 from tests.time_machine import Clock
 
-FORGET = "project.core.idempotency.forget_old_keys"
+FORGET = "project.core.http.idempotency.forget_old_keys"
 
 
 def remember_an_old_key() -> None:

@@ -24,10 +24,10 @@ from sqlalchemy import (
 )
 
 from project.core import clock
-from project.core.claims import RELEASED, Claim, claim, due, is_due
-from project.core.models import Timestamp
-from project.core.queues import QueueName, Wakeup
-from project.core.transaction import transaction
+from project.core.db.models import Timestamp
+from project.core.db.transaction import transaction
+from project.core.work.claims import RELEASED, Claim, claim, due, is_due
+from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
 
 table = Table(

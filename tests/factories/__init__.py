@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 from datetime import datetime
 
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.mobile.apps import service as apps
 from project.mobile.devices import service as devices
 from project.mobile.models import DeviceOs, Purchase

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from ops.stack import Stack
+from tests.support.stack import Stack
 
 PRICE = 1000
 CHARGES = "/yookassa/v3/payments"

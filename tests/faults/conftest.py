@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
-from ops.stack import Stack
+from tests.support.stack import Stack
 
 pytest.register_assert_rewrite("tests.faults.world")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ops.stack import Stack
 from tests.faults.world import Api
+from tests.support.stack import Stack
 
 PAUSE_SECONDS = 0.02
 

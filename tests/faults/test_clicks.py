@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.click_senders import SECRET, Ledger, make_clicks, senders
 from tests.faults.world import eventually
+from tests.support.stack import Stack, running_stack
 
 SETTINGS = {
     "WEBHOOK_SECRET_KEY": SECRET,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import (
     MadeApp,
     assert_books_agree,
@@ -19,6 +18,7 @@ from tests.faults.world import (
     undelivered,
     unverified,
 )
+from tests.support.stack import Stack, running_stack
 
 WORKERS = 4
 APPS = 20

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.charges import (
     CHARGES,
     assert_each_paid_once,
@@ -16,6 +15,7 @@ from tests.faults.charges import (
     unpaid,
 )
 from tests.faults.world import eventually
+from tests.support.stack import Stack, running_stack
 
 SETTINGS = {
     "PROVIDER_CONCURRENCY": "20",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.charges import all_is_paid, assert_each_paid_once, seed_due_companies
 from tests.faults.click_senders import SECRET, Ledger, make_clicks, senders
 from tests.faults.world import (
@@ -22,6 +21,7 @@ from tests.faults.world import (
     seed_due_purchases,
 )
 from tests.processes import family, frozen
+from tests.support.stack import Stack, running_stack
 
 SETTINGS = {
     "WEBHOOK_SECRET_KEY": SECRET,

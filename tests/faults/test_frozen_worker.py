@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Sequence
 
-from ops.stack import Program, Stack, running_stack
 from tests.faults.world import (
     VERIFYING,
     MadeApp,
@@ -18,6 +17,7 @@ from tests.faults.world import (
     make_apps,
     seed_due_purchases,
 )
+from tests.support.stack import Program, Stack, running_stack
 
 PURCHASES = 1000
 SETTINGS = {

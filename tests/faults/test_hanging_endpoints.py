@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.customers import customers
 from tests.faults.world import (
     MadeApp,
@@ -18,6 +17,7 @@ from tests.faults.world import (
     seed_devices,
     undelivered,
 )
+from tests.support.stack import Stack, running_stack
 
 HEALTHY, HANGING = 16, 4
 DEVICES = 400

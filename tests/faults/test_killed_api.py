@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import (
     Api,
     assert_books_agree,
@@ -16,6 +15,7 @@ from tests.faults.world import (
     undelivered,
     unverified,
 )
+from tests.support.stack import Stack, running_stack
 
 STORE_SECONDS = 4
 SETTINGS = {

@@ -10,7 +10,6 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from ops.stack import Program, Stack, running_stack
 from tests.faults.charges import (
     CHARGES,
     all_is_paid,
@@ -21,6 +20,7 @@ from tests.faults.charges import (
     seed_due_companies,
 )
 from tests.faults.world import eventually
+from tests.support.stack import Program, Stack, running_stack
 
 AT_ONCE = 20
 """How many charges a worker has under way."""

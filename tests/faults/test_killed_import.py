@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import requests
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import OPERATOR, busy, eventually
+from tests.support.stack import Stack, running_stack
 
 ROWS = 12_000
 CHUNK = 200

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Program, Stack, running_stack
 from tests.faults.world import (
     DELIVERING,
     VERIFYING,
@@ -26,6 +25,7 @@ from tests.faults.world import (
     seed_due_purchases,
     undelivered,
 )
+from tests.support.stack import Program, Stack, running_stack
 
 STORE_SECONDS = 0.4
 INBOX_SECONDS = 0.1

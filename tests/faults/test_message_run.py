@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import busy, eventually
+from tests.support.stack import Stack, running_stack
 
 SENDING = "send_messages"
 GATEWAY_SECONDS = 0.5

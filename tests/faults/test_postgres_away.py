@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.customers import Customers, customers
 from tests.faults.world import (
     Api,
@@ -20,6 +19,7 @@ from tests.faults.world import (
     make_apps,
     seed_due_purchases,
 )
+from tests.support.stack import Stack, running_stack
 
 PURCHASES = 1500
 APPS = 10

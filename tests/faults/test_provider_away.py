@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.charges import (
     BOOKS,
     CHARGES,
@@ -17,6 +16,7 @@ from tests.faults.charges import (
     seed_due_companies,
 )
 from tests.faults.world import eventually
+from tests.support.stack import Stack, running_stack
 
 SETTINGS = {"PROVIDER_TIMEOUT_SECONDS": "5"}
 

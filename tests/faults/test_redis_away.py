@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import (
     Api,
     MadeApp,
@@ -18,6 +17,7 @@ from tests.faults.world import (
     stays,
     undelivered,
 )
+from tests.support.stack import Stack, running_stack
 
 DEVICES = 40
 ANSWER_SECONDS = 5

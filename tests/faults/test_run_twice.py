@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import (
     MadeApp,
     arrivals,
@@ -21,6 +20,7 @@ from tests.faults.world import (
     undelivered,
     unverified,
 )
+from tests.support.stack import Stack, running_stack
 
 PURCHASES = 2000
 APPS = 10

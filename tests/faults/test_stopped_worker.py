@@ -2,7 +2,6 @@
 
 import time
 
-from ops.stack import running_stack
 from tests.faults.world import (
     VERIFYING,
     busy,
@@ -12,6 +11,7 @@ from tests.faults.world import (
     make_apps,
     seed_due_purchases,
 )
+from tests.support.stack import running_stack
 
 PURCHASES = 1000
 STORE_SECONDS = 2

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from rq import Worker
 
 from ops.environment import PROJECT
-from ops.stack import API_KEY, Program, Stack
 from simulator.client import Answer, SimulatorClient
+from tests.support.stack import API_KEY, Program, Stack
 
 POLL_SECONDS = 0.05
 OPERATOR = {"Authorization": f"Bearer {API_KEY}"}

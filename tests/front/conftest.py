@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ops.stack import API_KEY, Stack, running_stack
+from tests.support.stack import API_KEY, Stack, running_stack
 
 ANSWER_SECONDS = 30.0
 SETTINGS = {

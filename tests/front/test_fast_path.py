@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from ops.stack import API_KEY
 from project.core import fast_path
 from project.core.loop import finish
 from tests.faults.world import make_apps, seed_devices, token
 from tests.front.conftest import Answered, Served, request
 from tests.front.test_cut_bodies import click, signed_click
+from tests.support.stack import API_KEY
 
 WEBHOOK = "/api/webhook/clicks"
 CHECK = "/api/purchase/check"

@@ -10,11 +10,11 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from ops.stack import Stack, running_stack
 from tests.faults.world import eventually
 from tests.front.conftest import SETTINGS, Answered, Served, Wire, request
 from tests.front.test_cut_bodies import signed_click
 from tests.processes import frozen
+from tests.support.stack import Stack, running_stack
 
 LIVE = request("/health/live", method="GET")
 UNKNOWN_DEVICE = request("/api/purchase/check", b'{"client-token": "nobody"}')

@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, text
 
 from project.callbacks.models import Callback, Event
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
 from project.mobile.models import Purchase, PurchaseDaily
 from project.mobile.purchases import queries, service

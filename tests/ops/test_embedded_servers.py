@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from ops import postgres, privileges
 from ops.environment import PROJECT
 from ops.errors import OpsError
-from ops.testing import Server, embedded_postgres, embedded_valkey
+from tests.support.servers import Server, embedded_postgres, embedded_valkey
 
 NO_RETRY = Retry(NoBackoff(), 0)
 LONG_NAME = "a-folder-with-a-name-so-long-that-no-socket-below-it-can-have-a-path-of-107-bytes"
@@ -367,7 +367,7 @@ class TestFiles:
 KILLED_PROGRAM = """
 import sys, time
 from pathlib import Path
-from ops.testing import embedded_postgres, embedded_valkey
+from tests.support.servers import embedded_postgres, embedded_valkey
 folder = Path(sys.argv[1])
 with embedded_postgres(folder) as postgres, embedded_valkey(folder) as valkey:
     print(postgres.pid, valkey.pid, flush=True)

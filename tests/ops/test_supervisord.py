@@ -13,7 +13,7 @@ import pytest
 
 from ops import environment, supervision
 from ops.environment import PROJECT
-from project.core.queues import QueueName
+from project.core.work.queues import QueueName
 
 QUEUES = " ".join(QueueName)
 EVERYTHING = {"postgres": 1, "redis": 1, "simulator": 1, "api": 1, "worker": 8, "scheduler": 1}

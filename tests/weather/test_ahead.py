@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from flask import Flask
 
-from project.weather.imports.ahead import AHEAD, ahead
+from project.weather.imports.prefetch import AHEAD, ahead
 
 
 class TroubleError(Exception):

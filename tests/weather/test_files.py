@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
-from project.weather.imports import running
+from project.weather.imports import runner
 from project.weather.imports.encoding import encoding_of
 from project.weather.imports.files import BrokenRow, Columns, MissingColumnsError, Table, open_table
 from project.weather.models import Subscriber
@@ -323,7 +323,7 @@ class TestValues:
         content = lines(ADDITIONS, f"{written},{self.NUMBER},1,1,1")
         answer = desk.upload("additions", content, **query)
         assert answer.status_code == 202, answer.json
-        running.run()
+        runner.run()
 
         with transaction(read_only=True):
             at = db.session.scalar(db.select(Subscriber.subscription_event_at))
@@ -422,7 +422,7 @@ class TestEncodings:
         assert "state it by encoding" in guessed["error"]
 
         task_id = desk.upload("forecasts", content, encoding="KOI8-R").json["task_id"]
-        running.run()
+        runner.run()
 
         assert desk.task(task_id)["encoding"] == "koi8-r"
         assert desk.client.get("/api/forecasts/1").json["data"]["fcat24"] == "НЕБОЛЬШОЙ ДОЖДЬ"
@@ -483,7 +483,7 @@ class TestHowItEnded:
         assert task["state"] == "failure"
         desk.subscriber("+79032220001")
         assert desk.client.post(f"/api/tasks/{task['id']}/resume").status_code == 202
-        running.run()
+        runner.run()
 
         again = desk.task(task["id"])
         assert (again["state"], counts(again)) == ("success", (0, 0, 1, 0))

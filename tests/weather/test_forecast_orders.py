@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from flask import Flask
 
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
-from project.weather.forecasts.importing import ForecastRow, save_forecasts
+from project.weather.forecasts.bulk_upsert import ForecastRow, save_forecasts
 
 Place = tuple[float, float]
 

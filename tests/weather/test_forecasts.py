@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from project.weather.imports import running
+from project.weather.imports import runner
 from tests.weather.world import ANKARA, FORECASTS, ISTANBUL, MOSCOW, Operator, counts, lines
 
 BODY = {"gid": 7, "lat": 55.75, "lon": 37.62, "fcat24": "Sun, 5 C", "fcat48": "Rain"}
@@ -114,7 +114,7 @@ def test_the_older_path_answers_too(desk: Operator, path: str) -> None:
 
 class TestSubscribers:
     def gid_of(self, desk: Operator, msisdn: str = "+79161234567") -> int | None:
-        running.run()
+        runner.run()
         shown = desk.shown(msisdn)["forecast"]
         return shown and int(shown["gid"])
 
@@ -148,7 +148,7 @@ class TestSubscribers:
 
     def test_are_not_looked_at_when_only_a_text_changes(self, desk: Operator) -> None:
         desk.forecast(1, MOSCOW)
-        running.run()
+        runner.run()
         before = desk.client.get("/api/tasks").json["pagination"]["total"]
 
         desk.client.patch("/api/forecasts/1", json={"fcat24": "Hail"})

@@ -6,10 +6,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, event, text
 
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
-from project.weather.imports import running
-from project.weather.imports.running import NOT_TAKEN, TOO_LATE
+from project.weather.imports import runner
+from project.weather.imports.runner import NOT_TAKEN, TOO_LATE
 from project.weather.models import TaskError
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
@@ -124,7 +124,7 @@ def test_a_row_for_which_there_is_never_time_is_a_bad_row_after_all_tries(
     assert (task["state"], task["done"], task["failed"]) == ("started", 8, 0)
     for _ in range(3):
         clock.advance(hours=1)
-        running.run()
+        runner.run()
 
     task = desk.task(task["id"])
     assert (task["state"], counts(task)) == ("success", (ROWS - 1, 0, 0, 1))
@@ -149,7 +149,7 @@ def test_what_follows_a_half_is_read_where_the_half_ends_whatever_blank_rows_the
     with transaction():
         db.session.execute(text("DROP FUNCTION obstruct CASCADE"))
     clock.advance(hours=1)
-    running.run()
+    runner.run()
 
     task = desk.task(task["id"])
     assert (task["state"], counts(task)) == ("success", (6, 0, 0, 0))

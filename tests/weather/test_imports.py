@@ -9,10 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from project.core import clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
-from project.weather.imports import jobs, running
-from project.weather.imports.kinds import NO_FORECASTS
+from project.weather.imports import jobs, runner
+from project.weather.imports.importers import NO_FORECASTS
 from project.weather.models import SmsStop, TaskChunk
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
@@ -311,7 +311,7 @@ class TestHowFilesAreWritten:
         path = "/subscriptions/api/v1/subscriptions/upload_additions_csv/"
         answer = desk.client.post(path, data=content, content_type="text/csv; charset=utf-8")
         assert answer.status_code == 202
-        running.run()
+        runner.run()
 
         assert desk.shown(ONE)["state"] == "active"
 
@@ -550,14 +550,14 @@ class TestTasks:
         path = f"/api/tasks/{answer.json['task_id']}"
         canceled = desk.client.post(f"{path}/cancel")
         assert canceled.json["data"]["state"] == "canceled"
-        running.run()
+        runner.run()
         assert desk.shown(ONE) is None
         told = desk.client.get(f"/api/subscribers/task_status/?task_id={answer.json['task_id']}")
         assert told.json["task_status"] == "FAILURE"
         assert desk.client.post(f"{path}/cancel").status_code == 409
 
         assert desk.client.post(f"{path}/resume").status_code == 202
-        running.run()
+        runner.run()
 
         assert desk.task(answer.json["task_id"])["state"] == "success"
         assert desk.shown(ONE)["state"] == "active"
@@ -586,7 +586,7 @@ class TestDryRun:
         desk.forecast(1, MOSCOW)
         desk.subscriber(ONE)
         desk.subscriber(TWO)
-        running.run()
+        runner.run()
         before, tasks = everything(), desk.client.get("/api/tasks").json["pagination"]["total"]
         rows = (
             addition(ONE), addition(TWO, "weekly"), addition(THREE), addition(THREE, "2"),

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
 from project.config import get_settings
-from project.core import bulk, clock
-from project.core.transaction import transaction
+from project.core import clock
+from project.core.db import bulk
+from project.core.db.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.nearest import ForecastTree, load_tree, nearest_to
 from project.weather.forecasts.queries import forecasts_in_box
-from project.weather.forecasts.sphere import DECIMALS, EARTH_RADIUS_M, box_around, distances_m
 from project.weather.models import Forecast
+from project.weather.sphere import DECIMALS, EARTH_RADIUS_M, box_around, distances_m
 from tests.conftest import ChangeSettings
 
 Place = tuple[float, float]

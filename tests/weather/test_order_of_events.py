@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from project.core import clock as product_clock
-from project.core.transaction import transaction
-from project.weather.imports import running, tasks
+from project.core.db.transaction import transaction
+from project.weather import tasks
+from project.weather.imports import runner
 from project.weather.models import Subscriber
-from project.weather.states import Plan, SubscriberState, TaskKind
+from project.weather.states import Plan, RowOutcome, SubscriberState, TaskKind
 from project.weather.subscribers import changes, service
 from project.weather.subscribers.changes import (
     Addition,
     Cancellation,
     ChangedMeanwhileError,
     Event,
-    Outcome,
     Relocation,
 )
 from tests.time_machine import Clock
@@ -149,7 +149,7 @@ def test_any_order_of_rows_files_and_retries_ends_the_same(
 
     for kind, rows in files:
         upload(kind, rows)
-        running.run()
+        runner.run()
 
     assert active() == expected(events)
 
@@ -174,7 +174,7 @@ def test_files_that_say_different_things_of_one_moment_end_the_same_in_any_order
         for plan, place in order:
             kind = "cancellations" if plan == "left" else "additions"
             upload(kind, [left(1) if plan == "left" else added(1, plan=plan, place=place)])
-            running.run()
+            runner.run()
         ends.append(active())
 
     assert ends[0] == ends[1]
@@ -406,7 +406,7 @@ class TestTwoAtOnce:
         older: list[Event] = [Addition(ANN, Plan.DAILY, 2, 2, None, START)]
 
         with self._meanwhile(app, lambda: changes.apply_events(older)) as start, transaction():
-            assert [one.outcome for one in changes.apply_events(newer)] == [Outcome.CREATED]
+            assert [one.outcome for one in changes.apply_events(newer)] == [RowOutcome.CREATED]
             start()
 
         assert active() == {ANN: ("weekly", (1.0, 1.0))}

@@ -7,11 +7,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from project.core import pump
-from project.core.transaction import transaction
-from project.weather.imports import running, tasks
-from project.weather.imports.tasks import ClaimLostError
+from project.core.db.transaction import transaction
+from project.core.work import pump
+from project.weather import tasks
+from project.weather.imports import runner
 from project.weather.models import Task
+from project.weather.tasks import ClaimLostError
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
 from tests.weather.world import (
@@ -79,17 +80,17 @@ def test_after_trouble_it_goes_on_at_the_row_where_it_was(
 ) -> None:
     task_id = uploaded(desk)
     trouble(2)
-    running.run()
+    runner.run()
 
     interrupted = desk.task(task_id)
     assert (interrupted["state"], interrupted["done"]) == ("started", 6)
     assert len(everything()) == 6
-    running.run()
+    runner.run()
     assert desk.task(task_id)["done"] == 6
 
     monkeypatch.undo()
     clock.advance(minutes=5)
-    running.run()
+    runner.run()
 
     assert_all_taken_once(desk, task_id)
 
@@ -106,19 +107,19 @@ def test_trouble_that_stays_ends_it_after_max_task_retry_and_resume_finishes_it(
     trouble(0)
     for tries in range(1, 4):
         assert desk.task(task_id)["state"] != "failure", tries
-        running.run()
+        runner.run()
         clock.advance(hours=1)
 
     failed = desk.task(task_id)
     assert failed["state"] == "failure"
     assert "TroubleError" in failed["error"]
     assert everything() == []
-    running.run()
+    runner.run()
     assert desk.task(task_id)["state"] == "failure"
 
     monkeypatch.undo()
     assert desk.client.post(f"/api/tasks/{task_id}/resume").status_code == 202
-    running.run()
+    runner.run()
 
     assert_all_taken_once(desk, task_id)
 
@@ -130,7 +131,7 @@ def test_when_the_time_is_up_the_rest_is_left_to_another_go(desk: Operator) -> N
         with transaction():
             claimed = tasks.claim_next()
         assert claimed is not None
-        running._run_safely(running._Run(*claimed, ends_at=0.0, on_progress=lambda count: None))
+        runner._run_safely(runner._Run(*claimed, ends_at=0.0, on_progress=lambda count: None))
         goes += 1
         assert goes < 20
 
@@ -144,11 +145,11 @@ def test_a_process_that_is_asked_to_end_stops_after_the_chunk(desk: Operator) ->
     with transaction():
         claimed = tasks.claim_next()
     assert claimed is not None
-    running._run_safely(running._Run(*claimed, ends_at=None, on_progress=lambda count: None))
+    runner._run_safely(runner._Run(*claimed, ends_at=None, on_progress=lambda count: None))
     assert desk.task(task_id)["done"] == 3
 
     pump.stopping.clear()
-    running.run()
+    runner.run()
 
     assert_all_taken_once(desk, task_id)
 
@@ -160,12 +161,12 @@ def test_who_lost_the_claim_writes_nothing_more(desk: Operator) -> None:
     assert slow is not None
     with transaction() as session:
         session.execute(update(Task).values(claimed_until=None, claim_id=None))
-    running.run()
+    runner.run()
     assert_all_taken_once(desk, task_id)
 
     with pytest.raises(ClaimLostError), transaction():
         tasks.hold(UUID(task_id), slow[1])
-    running._run_safely(running._Run(*slow, ends_at=None, on_progress=lambda count: None))
+    runner._run_safely(runner._Run(*slow, ends_at=None, on_progress=lambda count: None))
     assert_all_taken_once(desk, task_id)
 
 
@@ -181,20 +182,20 @@ def test_a_task_that_is_canceled_under_way_stops(
         if len(steps) == 2 and desk.task(task_id)["state"] == "started":
             assert desk.client.post(f"/api/tasks/{task_id}/cancel").status_code == 200
 
-    running.run(on_progress=cancel_then)
+    runner.run(on_progress=cancel_then)
 
     task = desk.task(task_id)
     assert (task["state"], task["done"]) == ("canceled", 6)
     assert [one["msisdn"] for one in everything()] == NUMBERS[:6]
 
     desk.client.post(f"/api/tasks/{task_id}/resume")
-    running.run()
+    runner.run()
     assert_all_taken_once(desk, task_id)
 
 
 def test_forecasts_that_move_under_way_are_looked_at_again(desk: Operator) -> None:
     desk.forecast(1, (56.0, 37.0))
-    running.run()
+    runner.run()
     task_id = uploaded(desk)
     steps: list[int] = []
 
@@ -203,7 +204,7 @@ def test_forecasts_that_move_under_way_are_looked_at_again(desk: Operator) -> No
         if len(steps) == 4:
             desk.forecast(2, MOSCOW)
 
-    running.run(on_progress=make_a_nearer_one)
+    runner.run(on_progress=make_a_nearer_one)
 
     assert_all_taken_once(desk, task_id)
     assert {one["forecast_gid"] for one in everything()} == {2}
@@ -212,5 +213,5 @@ def test_forecasts_that_move_under_way_are_looked_at_again(desk: Operator) -> No
 def test_a_job_does_what_is_due_and_tells_how_much(desk: Operator) -> None:
     uploaded(desk)
 
-    assert running.run_in_worker() == ROWS
-    assert running.run_in_worker() == 0
+    assert runner.run_in_worker() == ROWS
+    assert runner.run_in_worker() == 0

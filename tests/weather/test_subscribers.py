@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from project.core import clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 from project.weather.models import SmsStop, TaskError
 from tests.weather.world import ADDITIONS, ISTANBUL, MOSCOW, Operator, addition, counts, lines

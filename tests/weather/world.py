@@ -11,8 +11,8 @@ from sqlalchemy import select
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
-from project.core.transaction import transaction
-from project.weather.imports import running
+from project.core.db.transaction import transaction
+from project.weather.imports import runner
 from project.weather.models import Subscriber, TaskError
 
 MOSCOW = (55.7558, 37.6173)
@@ -68,7 +68,7 @@ class Operator:
         """Upload a file, have it read, and return the task."""
         answer = self.upload(what, content, **query)
         assert answer.status_code == 202, answer.json
-        running.run()
+        runner.run()
         return self.task(answer.json["task_id"])
 
     def task(self, task_id: str) -> Any:

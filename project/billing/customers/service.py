@@ -7,9 +7,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.models import Customer
 from project.billing.providers.registry import DEFAULT_PROVIDER
-from project.core import bulk, clock
+from project.core import clock
+from project.core.db import bulk
+from project.core.db.models import Timestamp
 from project.core.errors import BadRequest, NotFound
-from project.core.models import Timestamp
 from project.extensions import db
 
 COMPANY = "company"

@@ -9,10 +9,10 @@ from project.billing.packages.schemas import (
     PackageQuerySchema,
     PackageSchema,
 )
-from project.core.api import Blueprint
-from project.core.auth import Scope, is_operator, operator, public
-from project.core.idempotency import idempotent
-from project.core.pages import data_schema, list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, is_operator, operator, public
+from project.core.http.idempotency import idempotent
+from project.core.http.pages import data_schema, list_schema, page_of
 
 blueprint = Blueprint("packages", __name__, url_prefix="/api/packages", description="Packages.")
 

@@ -7,7 +7,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from project.billing.periods import PeriodUnit
 from project.billing.states import AtRetryEnd, Audience
-from project.core.input import InputSchema, Moment, PageSchema, Text
+from project.core.http.input import InputSchema, Moment, PageSchema, Text
 from project.core.money import CURRENCIES
 
 MAX_PRICE = 10**12

@@ -27,18 +27,17 @@ from project.billing.signals import PlannedCharge, charge_planned
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.config import get_settings
-from project.core import bulk, clock
-from project.core.claims import RELEASED, Claim, claim, due, lease_for
-from project.core.queues import QueueName, Wakeup
-from project.core.scheduler import last_time
+from project.core import clock
+from project.core.db import bulk
+from project.core.work.claims import RELEASED, Claim, claim, due, lease_for
+from project.core.work.queues import QueueName, Wakeup
+from project.core.work.scheduler import last_time
 from project.extensions import db
 
-CHARGES_DUE = Wakeup("autopayments", QueueName.MEDIUM, "project.billing.payments.jobs.charge_due")
-LATE_CHARGES_DUE = Wakeup(
-    "late_charges", QueueName.MEDIUM, "project.billing.payments.jobs.charge_late"
-)
+CHARGES_DUE = Wakeup("autopayments", QueueName.MEDIUM, "project.billing.jobs.charge_due")
+LATE_CHARGES_DUE = Wakeup("late_charges", QueueName.MEDIUM, "project.billing.jobs.charge_late")
 PROMPT_CHARGES_DUE = Wakeup(
-    "prompt_charges", QueueName.MEDIUM, "project.billing.payments.jobs.charge_prompt"
+    "prompt_charges", QueueName.MEDIUM, "project.billing.jobs.charge_prompt"
 )
 # The provider forgets an idempotence key after 24 hours; after that the same request would be a
 # second payment, so the books are asked instead.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select, update
 
-from project.billing import queries
+from project.billing import cases, queries
 from project.billing.models import Payment
 from project.billing.payments.charging import (
     KEY_LIVES_FOR,
@@ -23,23 +23,20 @@ from project.billing.providers.base import (
     ProviderStatus,
     Unknown,
 )
+from project.billing.providers.listing import BookSearch
 from project.billing.providers.registry import provider_named
-from project.billing.reconciliation import cases
-from project.billing.reconciliation.books import BookSearch
 from project.billing.states import PaymentState
 from project.billing.subscriptions.service import end_unpaid
 from project.config import get_settings
 from project.core import clock
-from project.core.claims import RELEASED, claim, due, is_free, lease_for
-from project.core.queues import QueueName, Wakeup, wake
+from project.core.work.claims import RELEASED, claim, due, is_free, lease_for
+from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 
 INQUIRIES_DUE = Wakeup(
-    "match-pending-payments", QueueName.MEDIUM, "project.billing.payments.jobs.match_pending"
+    "match-pending-payments", QueueName.MEDIUM, "project.billing.jobs.match_pending"
 )
-EXPIRIES_DUE = Wakeup(
-    "expire-payments", QueueName.MEDIUM, "project.billing.payments.jobs.expire_payments"
-)
+EXPIRIES_DUE = Wakeup("expire-payments", QueueName.MEDIUM, "project.billing.jobs.expire_payments")
 COUNT_AT_MOST = 10_000_000
 SEARCHED_AROUND = timedelta(hours=1)
 # When this old, a payment is sent no more and nothing that was sent is still on its way.

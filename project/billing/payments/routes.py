@@ -7,21 +7,21 @@ from flask import request
 
 from project.billing import queries
 from project.billing.payments import service
-from project.billing.payments.notices import hear_notice
-from project.billing.payments.schemas import (
+from project.billing.payments.webhooks import hear_notice
+from project.billing.schemas import (
     NoticeSchema,
     PaymentQuerySchema,
     PaymentSchema,
     PurchaseBeginSchema,
     PurchaseBegunSchema,
 )
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator, public
-from project.core.idempotency import idempotent
-from project.core.input import read_body
-from project.core.network_guard import check_url
-from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions
+from project.core.db.transaction import own_transactions
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator, public
+from project.core.http.idempotency import idempotent
+from project.core.http.input import read_body
+from project.core.http.pages import data_schema, list_schema, page_of
+from project.core.net.network_guard import check_url
 from project.extensions import limiter
 
 blueprint = Blueprint("payments", __name__, url_prefix="/api/payments", description="Payments.")

@@ -25,10 +25,11 @@ from project.billing.providers.registry import drawing_provider
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.billing.subscriptions import service as subscriptions
-from project.core import clock, http_client
+from project.core import clock
+from project.core.db.transaction import transaction
 from project.core.errors import Conflict, NotFound, PaymentRequired, ServiceUnavailable
-from project.core.queues import wake
-from project.core.transaction import transaction
+from project.core.net import http_client
+from project.core.work.queues import wake
 from project.extensions import db
 
 CHECKOUT_LASTS = timedelta(minutes=50)

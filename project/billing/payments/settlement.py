@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ColumnElement, and_, select, update
 
-from project.billing import signals
+from project.billing import cases, signals
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.periods import Period, PeriodUnit, period_from
 from project.billing.providers.base import (
@@ -27,7 +27,6 @@ from project.billing.providers.base import (
     Unknown,
     Unreadable,
 )
-from project.billing.reconciliation import cases
 from project.billing.signals import SettledPayment, SubscriptionChange
 from project.billing.states import (
     COUNTED_TRIGGERS,
@@ -37,9 +36,10 @@ from project.billing.states import (
     Trigger,
     may_payment_move,
 )
+from project.billing.subscription_state import periods
 from project.billing.subscriptions import rules
-from project.billing.subscriptions.queries import periods
-from project.core import bulk, clock
+from project.core import clock
+from project.core.db import bulk
 from project.extensions import db
 
 log = structlog.get_logger()

@@ -20,8 +20,8 @@ from project.billing.providers.base import (
     Unknown,
     Unreadable,
 )
-from project.core import http_client
-from project.core.http_client import Answer, Request
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
 
 OK = range(200, 300)
 NOT_FOUND = 404

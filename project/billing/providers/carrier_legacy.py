@@ -16,8 +16,8 @@ from project.billing.providers.base import (
     Unknown,
 )
 from project.billing.providers.carrier import REJECTED, Carrier, payment_in
-from project.core import http_client
-from project.core.http_client import Request
+from project.core.net import http_client
+from project.core.net.http_client import Request
 
 NO_INQUIRY = "the carrier cannot be asked what it did"
 PAYMENT_REQUIRED = 402

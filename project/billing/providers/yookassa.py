@@ -27,9 +27,9 @@ from project.billing.providers.base import (
     Unknown,
     Unreadable,
 )
-from project.core import http_client
-from project.core.http_client import Answer, Request
 from project.core.money import from_decimal_text, to_decimal_text
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
 
 PAGE_SIZE = 100
 MAX_ANSWER_BYTES = 4_000_000

@@ -15,9 +15,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ARRAY, ColumnElement, Row, any_, literal, select, tuple_
 
-from project.billing import queries
+from project.billing import cases, queries
 from project.billing.models import Payment
 from project.billing.payments.settlement import settle
+from project.billing.providers import listing
 from project.billing.providers.base import (
     NotThere,
     Page,
@@ -27,14 +28,13 @@ from project.billing.providers.base import (
     Unknown,
     Unreadable,
 )
+from project.billing.providers.listing import BooksUnreadable, own_id_in
 from project.billing.providers.registry import listing_providers
-from project.billing.reconciliation import books, cases
-from project.billing.reconciliation.books import BooksUnreadable, own_id_in
 from project.billing.reconciliation.repairs import Repairs
 from project.billing.states import CaseKind, PaymentState
 from project.config import get_settings
-from project.core import http_client
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.net import http_client
 from project.extensions import db
 
 log = structlog.get_logger()
@@ -129,7 +129,7 @@ def match_under_way(provider: PaymentProvider, start: datetime, end: datetime) -
     Raises BooksUnreadable.
     """
     for status in (ProviderStatus.PENDING, ProviderStatus.WAITING_FOR_CAPTURE):
-        reading = books.pages(provider, start, end, status)
+        reading = listing.pages(provider, start, end, status)
         try:
             while some := http_client.start(_next_pages(reading)).result():
                 items = [item for page in some for item in page.items]
@@ -156,7 +156,7 @@ def match_successful(
 ) -> set[str]:
     """Record what succeeded at the provider and is missing or pending here; return its ids."""
     seen: set[str] = set()
-    reading = books.pages(provider, start, end, ProviderStatus.SUCCEEDED, captured_from)
+    reading = listing.pages(provider, start, end, ProviderStatus.SUCCEEDED, captured_from)
     try:
         while some := http_client.start(_next_pages(reading)).result():
             readable = [item for page in some for item in page.items]

@@ -10,14 +10,13 @@ import structlog
 import uuid_utils.compat
 from sqlalchemy import select
 
-from project.billing import installation, queries
+from project.billing import cases, installation, queries
+from project.billing.cases import NewCase
 from project.billing.customers.service import COMPANY, customer_named, known_customers
 from project.billing.models import Customer, Package, Payment, Subscription
 from project.billing.payments.settlement import settle
 from project.billing.providers.base import ProviderPayment
-from project.billing.reconciliation import cases
-from project.billing.reconciliation.books import own_id_in
-from project.billing.reconciliation.cases import NewCase
+from project.billing.providers.listing import own_id_in
 from project.billing.states import Audience, CaseKind, PaymentState, Trigger
 from project.billing.subscriptions import rules
 from project.core import clock

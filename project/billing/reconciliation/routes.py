@@ -4,13 +4,13 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from project.billing.reconciliation import cases
-from project.billing.reconciliation.resolving import Decision, resolve
+from project.billing import cases
+from project.billing.reconciliation.resolution import Decision, resolve
 from project.billing.states import CaseKind
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
-from project.core.input import InputSchema, Moment, PageSchema, Text
-from project.core.pages import data_schema, list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.input import InputSchema, Moment, PageSchema, Text
+from project.core.http.pages import data_schema, list_schema, page_of
 
 KIND = validate.OneOf([str(kind) for kind in CaseKind])
 STATE = validate.OneOf([cases.OPEN, cases.RESOLVED])

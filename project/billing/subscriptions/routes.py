@@ -3,15 +3,15 @@
 from typing import Any
 
 from project.billing import queries
-from project.billing.payments.schemas import (
+from project.billing.schemas import (
     SubscriptionDetailSchema,
     SubscriptionQuerySchema,
     SubscriptionSchema,
 )
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
 from project.core.errors import NotFound
-from project.core.pages import data_schema, list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.pages import data_schema, list_schema, page_of
 
 SHOWN_PAYMENTS = 1000
 

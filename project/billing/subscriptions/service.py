@@ -7,19 +7,19 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
 
-from project.billing import queries, signals
+from project.billing import cases, queries, signals
 from project.billing.customers.service import lock_customers
 from project.billing.models import Customer, Package, Subscription, SubscriptionPeriod
 from project.billing.packages.service import package_for_sale
 from project.billing.periods import PeriodUnit, boundary, period_from
-from project.billing.reconciliation import cases
 from project.billing.signals import SubscriptionChange
 from project.billing.states import SubscriptionState
+from project.billing.subscription_state import has_ended, is_over
 from project.billing.subscriptions import rules
-from project.billing.subscriptions.queries import has_ended, is_over
-from project.core import bulk, clock
-from project.core.claims import RELEASED
+from project.core import clock
+from project.core.db import bulk
 from project.core.errors import Conflict, NotFound
+from project.core.work.claims import RELEASED
 from project.extensions import db
 
 EXPIRE_AT_ONCE = 500

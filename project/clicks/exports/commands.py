@@ -8,10 +8,10 @@ from project.clicks.exports import queries, service
 from project.clicks.exports.sending import DaySending
 from project.clicks.models import ClickExport
 from project.clicks.states import ExportState
-from project.core import pump
 from project.core.commands import progress_bar
+from project.core.db.transaction import transaction
 from project.core.errors import AppError
-from project.core.transaction import transaction
+from project.core.work import pump
 
 
 @click.command("export-clicks")

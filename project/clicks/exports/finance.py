@@ -4,8 +4,8 @@ import base64
 from typing import Any, BinaryIO
 
 from project.config import get_settings
-from project.core import http_client
-from project.core.http_client import Answer, Request
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
 
 HEALTH_DEADLINE_SECONDS = 3.0
 

@@ -1,7 +1,7 @@
 """Jobs that hand days over to finance."""
 
 from project.clicks.exports.sending import DaySending
-from project.core import pump
+from project.core.work import pump
 
 
 def send_due_exports() -> int:

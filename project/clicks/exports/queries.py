@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, Table, and_, exists, func, select
 from project.clicks.models import ClickDay, ClickExport, click_inbox, clicks
 from project.clicks.states import ExportState
 from project.core import clock
-from project.core.claims import due, is_due, is_free
+from project.core.work.claims import due, is_due, is_free
 from project.extensions import db
 
 exports: Table = ClickExport.__table__  # type: ignore[assignment]

@@ -14,13 +14,13 @@ from project.clicks.exports.schemas import (
     ForwardedSchema,
     ForwardSchema,
 )
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
+from project.core.db.snapshot import streamed
+from project.core.db.transaction import own_transactions, transaction
 from project.core.errors import NotFound, ServiceUnavailable
-from project.core.idempotency import idempotent
-from project.core.pages import data_schema
-from project.core.snapshot import streamed
-from project.core.transaction import own_transactions, transaction
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.idempotency import idempotent
+from project.core.http.pages import data_schema
 from project.extensions import db
 
 blueprint = Blueprint(

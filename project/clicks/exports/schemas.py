@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields
 
-from project.core.input import InputSchema, Moment
+from project.core.http.input import InputSchema, Moment
 
 
 class ForwardSchema(InputSchema):

@@ -11,7 +11,7 @@ from project.clicks.exports import finance, queries, service
 from project.clicks.exports.document import DayNotKept, Spooled, SpoolTooSlow, spooled_day
 from project.clicks.exports.service import AnyRow, Delivered, Failed, Outcome
 from project.config import EXPORT_SPOOL_SECONDS, get_settings
-from project.core.claims import claim, lease_for
+from project.core.work.claims import claim, lease_for
 from project.extensions import db
 
 

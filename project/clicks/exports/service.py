@@ -13,9 +13,9 @@ from project.clicks.models import ClickExport
 from project.clicks.states import ExportState, may_export_move
 from project.config import get_settings
 from project.core import clock
-from project.core.claims import RELEASED, is_free
 from project.core.errors import BadRequest
-from project.core.queues import QueueName, Wakeup, wake
+from project.core.work.claims import RELEASED, is_free
+from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 
 EXPORTS_DUE = Wakeup(

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, func, insert, select
 
-from project.clicks.intake.reading import Click
+from project.clicks.intake.parsing import Click
 from project.clicks.models import click_inbox
 from project.config import get_settings
 from project.core.errors import UNUSABLE_VALUE
+from project.core.fast_path.reading import PreparedQuery
 from project.core.loop import Cached, GroupCommit
-from project.core.queues import Wakeup, wake_soon
-from project.core.reading import PreparedQuery
+from project.core.work.queues import Wakeup, wake_soon
 
 BACKLOG_KEPT_SECONDS = 2.0
 

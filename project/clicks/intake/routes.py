@@ -8,8 +8,8 @@ import msgspec
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from project.clicks.intake import inbox, senders, signatures
-from project.clicks.intake.reading import (
+from project.clicks.intake import inbox, rate_limit, signatures
+from project.clicks.intake.parsing import (
     SHOWN_ERRORS,
     BadClick,
     Click,
@@ -26,13 +26,13 @@ from project.clicks.intake.schemas import (
 from project.clicks.intake.signatures import HEADER, Signature
 from project.config import get_settings
 from project.core import clock
-from project.core.api import Blueprint, described_by
-from project.core.auth import Credential, requires
-from project.core.body_limits import takes_body_of
+from project.core.db.transaction import own_transactions
 from project.core.errors import ServiceUnavailable
 from project.core.fast_path import Call, flask_call
+from project.core.http.api import Blueprint, described_by
+from project.core.http.auth import Credential, requires
+from project.core.http.body_limits import takes_body_of
 from project.core.loop import finish
-from project.core.transaction import own_transactions
 
 ACCEPTED = HTTPStatus.ACCEPTED
 BACKLOG_RETRY_SECONDS = 30
@@ -116,8 +116,8 @@ def _with_refused(
 
 async def _admit(address: str) -> None:
     """Let a sender in, cheapest check first; nothing in a large body is read before."""
-    senders.require_allowed(address)
-    await senders.allowance.spend(address, get_settings().webhook_rate_limit)
+    rate_limit.require_allowed(address)
+    await rate_limit.allowance.spend(address, get_settings().webhook_rate_limit)
     if await inbox.backlog.get() >= get_settings().click_backlog_limit:
         raise ServiceUnavailable(
             "Too many clicks wait to be counted. Send this again later.",

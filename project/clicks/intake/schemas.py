@@ -2,12 +2,12 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.clicks.intake.reading import (
+from project.clicks.intake.parsing import (
     MAX_CLICKS,
     MAX_SIGNATURE_LENGTH,
 )
 from project.clicks.models import MAX_SOURCE_LENGTH
-from project.core.input import MAX_CLICK_ID_LENGTH, Id, Text
+from project.core.http.input import MAX_CLICK_ID_LENGTH, Id, Text
 
 
 class ClickSchema(Schema):

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from project.clicks.models import MAX_SOURCE_LENGTH, ClickSource
 from project.core.errors import BadRequest, Conflict, NotFound
-from project.core.reading import PreparedQuery
+from project.core.fast_path.reading import PreparedQuery
 from project.core.secrets import decrypt, encrypt, new_token
 from project.extensions import db
 

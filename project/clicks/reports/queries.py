@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Connection, Row, Select, cast, distinct, func
 from project.clicks.models import ClicksDaily
 from project.clicks.reports.filters import TIES, ReportFilter, Sorting
 from project.clicks.reports.sizes import count_rows, group_sizes
-from project.core.snapshot import in_batches, snapshot
+from project.core.db.snapshot import in_batches, snapshot
 from project.extensions import db
 
 DEEP = 5000

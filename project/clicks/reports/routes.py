@@ -13,11 +13,11 @@ from project.clicks.reports.schemas import (
     SummaryReportSchema,
 )
 from project.clicks.reports.spreadsheet import csv_chunks
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
-from project.core.pages import pagination
-from project.core.snapshot import streamed
-from project.core.transaction import own_transactions
+from project.core.db.snapshot import streamed
+from project.core.db.transaction import own_transactions
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.pages import pagination
 
 blueprint = Blueprint(
     "click_reports", __name__, url_prefix="/api/reports", description="Reports of clicks."

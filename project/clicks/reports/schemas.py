@@ -6,8 +6,8 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from project.clicks.models import MAX_SOURCE_LENGTH
 from project.config import get_settings
-from project.core.input import Id, InputSchema, PageSchema, Text
-from project.core.pages import PaginationSchema
+from project.core.http.input import Id, InputSchema, PageSchema, Text
+from project.core.http.pages import PaginationSchema
 
 SORTABLE = ("clicks_count", "offer_id", "source", "date")
 

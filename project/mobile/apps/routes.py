@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
-from project.core.http_client import check_endpoint
-from project.core.idempotency import idempotent
-from project.core.input import PageSchema
-from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions, transaction
+from project.core.db.transaction import own_transactions, transaction
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.idempotency import idempotent
+from project.core.http.input import PageSchema
+from project.core.http.pages import data_schema, list_schema, page_of
+from project.core.net.http_client import check_endpoint
 from project.mobile.apps import service
 from project.mobile.apps.schemas import (
     AppChangeSchema,

@@ -2,8 +2,8 @@
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from project.core.input import InputSchema, Moment, Text
-from project.core.network_guard import MAX_URL_LENGTH
+from project.core.http.input import InputSchema, Moment, Text
+from project.core.net.network_guard import MAX_URL_LENGTH
 
 NAME_LENGTH = validate.Length(1, 200)
 URL_LENGTH = validate.Length(1, MAX_URL_LENGTH)

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from flask import g, request
 
-from project.core.auth import Credential, act_as, requires
+from project.core.db.transaction import transaction
 from project.core.errors import Unauthorized
-from project.core.input import read_body
-from project.core.transaction import transaction
+from project.core.http.auth import Credential, act_as, requires
+from project.core.http.input import read_body
 from project.mobile.devices.service import authenticate_device, unknown_token
 from project.mobile.models import MAX_TOKEN_LENGTH
 

@@ -5,10 +5,10 @@ from typing import Any
 from flask import request
 
 from project.config import get_settings
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator, public
-from project.core.idempotency import idempotent_by
-from project.core.pages import data_schema, list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator, public
+from project.core.http.idempotency import idempotent_by
+from project.core.http.pages import data_schema, list_schema, page_of
 from project.extensions import limiter
 from project.mobile.devices import service
 from project.mobile.devices.auth import HEADER

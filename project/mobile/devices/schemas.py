@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.input import ClickId, ForeignId, Id, InputSchema, Moment, PageSchema, Text
+from project.core.http.input import ClickId, ForeignId, Id, InputSchema, Moment, PageSchema, Text
 from project.mobile.models import MAX_TOKEN_LENGTH, DeviceOs
 
 OS = validate.OneOf([str(os) for os in DeviceOs])

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from project.callbacks import service as callbacks
 from project.core import clock
 from project.core.errors import NotFound, Unauthorized
+from project.core.fast_path.reading import PreparedQuery
 from project.core.loop import finish
-from project.core.reading import PreparedQuery
 from project.core.secrets import new_token, token_hash
 from project.extensions import db
 from project.mobile.models import App, Device, DeviceOs, NewToken

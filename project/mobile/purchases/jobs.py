@@ -1,6 +1,6 @@
 """Jobs that ask the stores about what is due."""
 
-from project.core import pump
+from project.core.work import pump
 from project.mobile.purchases.verification import PurchaseVerification
 
 

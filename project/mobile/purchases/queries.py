@@ -18,9 +18,9 @@ from sqlalchemy import (
 )
 
 from project.core import clock
-from project.core.claims import due, is_due, is_free
-from project.core.reading import PreparedQuery
+from project.core.fast_path.reading import PreparedQuery
 from project.core.secrets import token_hash
+from project.core.work.claims import due, is_due, is_free
 from project.extensions import db
 from project.mobile.models import Device, Purchase, PurchaseState
 

@@ -8,15 +8,15 @@ from flask import g, request
 
 from project.callbacks import queries as callbacks
 from project.core import clock
-from project.core.api import Blueprint, described_by
-from project.core.auth import Scope, operator
+from project.core.db.transaction import own_transactions, transaction
 from project.core.errors import PaymentRequired
 from project.core.fast_path import Call
-from project.core.idempotency import idempotent
-from project.core.input import parse_object, read_body, require_known_fields
+from project.core.http.api import Blueprint, described_by
+from project.core.http.auth import Scope, operator
+from project.core.http.idempotency import idempotent
+from project.core.http.input import parse_object, read_body, require_known_fields
+from project.core.http.pages import data_schema, list_schema, page_of
 from project.core.loop import finish
-from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions, transaction
 from project.mobile.devices.auth import FIELDS, HEADER, device, given_token, known_device
 from project.mobile.devices.service import authenticate_device, put_in_force, unknown_token
 from project.mobile.models import Purchase, PurchaseState

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.input import Id, InputSchema, Moment, PageSchema, Text
+from project.core.http.input import Id, InputSchema, Moment, PageSchema, Text
 from project.mobile.models import MAX_TOKEN_LENGTH, PurchaseState
 
 STATE = validate.OneOf([str(state) for state in PurchaseState])

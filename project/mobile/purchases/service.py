@@ -15,10 +15,11 @@ from sqlalchemy.dialects.postgresql import insert
 from project.callbacks import service as callbacks
 from project.callbacks.service import NewEvent
 from project.config import get_settings
-from project.core import bulk, clock
-from project.core.claims import RELEASED, Claim, claim, is_free, lease_for
+from project.core import clock
+from project.core.db import bulk
 from project.core.errors import Conflict, NotFound
-from project.core.queues import QueueName, Wakeup
+from project.core.work.claims import RELEASED, Claim, claim, is_free, lease_for
+from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
 from project.mobile.apps import service as apps
 from project.mobile.models import Purchase, PurchaseDaily, PurchaseState, may_move

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Row
 
 from project.config import get_settings
-from project.core import http_client
-from project.core.claims import Claim
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.net import http_client
+from project.core.work.claims import Claim
 from project.mobile.models import DeviceOs
 from project.mobile.purchases import queries, service
 from project.mobile.stores.base import StoreAnswer

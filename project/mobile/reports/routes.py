@@ -4,10 +4,10 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
-from project.core.input import Id, PageSchema
-from project.core.pages import list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.input import Id, PageSchema
+from project.core.http.pages import list_schema, page_of
 from project.mobile.models import DeviceOs
 from project.mobile.reports import queries
 

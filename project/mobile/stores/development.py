@@ -8,8 +8,8 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from project.core import http_client
-from project.core.http_client import Answer, Request
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
 from project.mobile.stores.base import Limited, Refused, StoreAnswer, Unavailable, Verified
 
 STORE_TIME = timezone(timedelta(hours=-6))

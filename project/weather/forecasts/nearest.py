@@ -14,17 +14,17 @@ from scipy.spatial import cKDTree
 from sqlalchemy import select, text
 
 from project.config import get_settings
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.queries import forecasts_in_box
-from project.weather.forecasts.sphere import (
+from project.weather.models import Forecast
+from project.weather.sphere import (
     Floats,
     box_around,
     canonical,
     distances_m,
     unit_vectors,
 )
-from project.weather.models import Forecast
 
 READ_AT_ONCE = 20_000
 NO_GID = 0

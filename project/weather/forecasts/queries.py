@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Double, Select, any_, func, literal, or_, select
 
-from project.weather.forecasts.sphere import Box
 from project.weather.models import Forecast
+from project.weather.sphere import Box
 
 
 def listed_forecasts(*, is_active: bool | None = None) -> Select[Any]:

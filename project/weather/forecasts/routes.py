@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
-from project.core.idempotency import idempotent
-from project.core.pages import data_schema, list_schema, page_of
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.idempotency import idempotent
+from project.core.http.pages import data_schema, list_schema, page_of
 from project.weather.forecasts import queries, service
 from project.weather.forecasts.schemas import (
     ForecastChangeSchema,

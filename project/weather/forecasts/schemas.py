@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
-from project.core.input import Id, InputSchema, PageSchema
+from project.core.http.input import Id, InputSchema, PageSchema
 from project.weather.input import Degrees, Flag, ForecastText
 
 

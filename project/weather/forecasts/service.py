@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from project.core import clock
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
-from project.weather.imports.tasks import ensure_assignments
 from project.weather.models import Forecast, Subscriber
+from project.weather.tasks import ensure_assignments
 
 PLACE = ("lat", "lon", "is_active")
 

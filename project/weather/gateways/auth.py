@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from flask import request
 
 from project.config import get_settings
-from project.core.auth import Credential, requires
 from project.core.errors import Unauthorized
+from project.core.http.auth import Credential, requires
 from project.core.secrets import same
 from project.weather.gateways.registry import twilio_gateways
 

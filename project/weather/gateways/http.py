@@ -6,8 +6,8 @@ A token, where one is set, goes along as `Auth-Key`.
 import json
 from typing import Any
 
-from project.core import http_client
-from project.core.http_client import Answer, Request
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
 
 MAX_BODY = 1000

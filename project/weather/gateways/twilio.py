@@ -18,8 +18,8 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from project.core import http_client
-from project.core.http_client import Answer, Request
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
 from project.weather.gateways.http import shown, trouble_in
 

@@ -3,10 +3,10 @@
 import click
 
 from project.core.commands import progress_bar
-from project.core.queues import wake
-from project.core.transaction import transaction
-from project.weather.imports import running
-from project.weather.imports.tasks import TASKS_DUE
+from project.core.db.transaction import transaction
+from project.core.work.queues import wake
+from project.weather.imports import runner
+from project.weather.tasks import TASKS_DUE
 
 
 @click.command("tasks-run")
@@ -15,7 +15,7 @@ def tasks_run(inline: bool) -> None:
     """Read the files that wait, and give subscribers their nearest forecast anew."""
     if inline:
         with progress_bar("rows", None) as advance:
-            done = running.run(on_progress=advance)
+            done = runner.run(on_progress=advance)
         click.echo(f"{done} rows done.")
         return
     with transaction():

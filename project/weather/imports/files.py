@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from project.weather.imports.cleaning import bare, is_blank
 from project.weather.imports.encoding import NOT_TEXT, Encoding, EncodingError, encoding_of
+from project.weather.normalization import bare, is_blank
 
 DELIMITERS = ",;\t|"
 LONGEST_HEADER = 64 * 1024

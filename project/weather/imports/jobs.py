@@ -1,12 +1,13 @@
 """Jobs that read files and drop those that are done with."""
 
-from project.core.transaction import transaction
-from project.weather.imports import running, tasks
+from project.core.db.transaction import transaction
+from project.weather import tasks
+from project.weather.imports import runner
 
 
 def run_due_tasks() -> int:
     """Work through due tasks and return how many rows were looked at."""
-    return running.run_in_worker()
+    return runner.run_in_worker()
 
 
 def drop_old_files() -> int:

@@ -9,8 +9,8 @@ from sqlalchemy import Select, Table, exists, select, tuple_
 
 from project.config import get_settings
 from project.core import clock
-from project.core.claims import is_due, is_free
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work.claims import is_due, is_free
 from project.extensions import db
 from project.weather.models import Task, TaskError
 

@@ -5,15 +5,15 @@ from uuid import UUID
 
 from flask import Response, jsonify, request, stream_with_context
 
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
-from project.core.body_limits import takes_body_of
-from project.core.idempotency import idempotent
-from project.core.input import read_body
-from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions, transaction
+from project.core.db.transaction import own_transactions, transaction
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.body_limits import takes_body_of
+from project.core.http.idempotency import idempotent
+from project.core.http.input import read_body
+from project.core.http.pages import data_schema, list_schema, page_of
+from project.weather import tasks
 from project.weather.imports import queries, service
-from project.weather.imports import tasks as rules
 from project.weather.imports.schemas import (
     MAX_ID_LENGTH,
     AcceptedFileSchema,
@@ -26,13 +26,13 @@ from project.weather.imports.schemas import (
     TaskStatusSchema,
     read_reference,
 )
-from project.weather.imports.tasks import Reading
 from project.weather.imports.uploads import most_upload_bytes, taken_upload
 from project.weather.states import TaskKind
+from project.weather.tasks import Reading
 
 forecast_imports = Blueprint("forecast_imports", __name__, description="Forecasts by CSV.")
 subscriber_imports = Blueprint("subscriber_imports", __name__, description="Subscribers by CSV.")
-tasks = Blueprint("tasks", __name__, description="Work in the background.")
+task_list = Blueprint("tasks", __name__, description="Work in the background.")
 
 FILE = {
     "required": True,
@@ -143,10 +143,10 @@ _status_routes(forecast_imports)
 _status_routes(subscriber_imports)
 
 
-@tasks.get("")
+@task_list.get("")
 @operator(Scope.READ)
-@tasks.arguments(TaskQuerySchema, location="query")
-@tasks.response(200, list_schema(TaskSchema))
+@task_list.arguments(TaskQuerySchema, location="query")
+@task_list.response(200, list_schema(TaskSchema))
 def list_tasks(query: dict[str, Any]) -> dict[str, Any]:
     """List tasks, newest first."""
     page, limit = query.pop("page"), query.pop("limit")
@@ -154,44 +154,44 @@ def list_tasks(query: dict[str, Any]) -> dict[str, Any]:
     return page_of(statement, page=page, limit=limit, show=lambda row: row.Task)
 
 
-@tasks.get("/<uuid:task_id>")
+@task_list.get("/<uuid:task_id>")
 @operator(Scope.READ)
-@tasks.response(200, data_schema(TaskSchema))
+@task_list.response(200, data_schema(TaskSchema))
 def show_task(task_id: UUID) -> dict[str, Any]:
     """Show a task."""
-    return {"status": "success", "data": rules.existing_task(task_id)}
+    return {"status": "success", "data": tasks.existing_task(task_id)}
 
 
-@tasks.get("/<uuid:task_id>/errors.csv")
+@task_list.get("/<uuid:task_id>/errors.csv")
 @operator(Scope.READ)
-@tasks.response(
+@task_list.response(
     200, {"type": "string"}, content_type="text/csv", description="The rows that were not taken."
 )
 @own_transactions
 def show_task_errors(task_id: UUID) -> Response:
     """List the rows that were not taken, and notes on others, for a spreadsheet."""
     with transaction(read_only=True):
-        rules.existing_task(task_id)
+        tasks.existing_task(task_id)
     lines = stream_with_context(service.errors_csv(task_id))
     name = f'attachment; filename="errors-{task_id}.csv"'
     return Response(lines, mimetype="text/csv", headers={"Content-Disposition": name})
 
 
-@tasks.post("/<uuid:task_id>/resume")
+@task_list.post("/<uuid:task_id>/resume")
 @operator(Scope.WRITE)
 @idempotent
-@tasks.response(202, data_schema(TaskSchema))
-@tasks.alt_response(409, description="The task has not failed, or its file is kept no more.")
+@task_list.response(202, data_schema(TaskSchema))
+@task_list.alt_response(409, description="The task has not failed, or its file is kept no more.")
 def resume_task(task_id: UUID) -> dict[str, Any]:
     """Have a failed or canceled task go on at the row where it stopped."""
-    return {"status": "success", "data": rules.resume(task_id)}
+    return {"status": "success", "data": tasks.resume(task_id)}
 
 
-@tasks.post("/<uuid:task_id>/cancel")
+@task_list.post("/<uuid:task_id>/cancel")
 @operator(Scope.WRITE)
 @idempotent
-@tasks.response(200, data_schema(TaskSchema))
-@tasks.alt_response(409, description="The task has ended already.")
+@task_list.response(200, data_schema(TaskSchema))
+@task_list.alt_response(409, description="The task has ended already.")
 def cancel_task(task_id: UUID) -> dict[str, Any]:
     """End a task; rows that were taken stay."""
-    return {"status": "success", "data": rules.cancel(task_id)}
+    return {"status": "success", "data": tasks.cancel(task_id)}

@@ -5,11 +5,11 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from project.core.errors import BadRequest
-from project.core.input import InputSchema, Moment, PageSchema, Text
+from project.core.http.input import InputSchema, Moment, PageSchema, Text
 from project.weather.imports.encoding import STATED, canonical
-from project.weather.imports.times import PRESETS, is_format, is_zone
 from project.weather.input import Flag
 from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
+from project.weather.timestamps import PRESETS, is_format, is_zone
 
 KIND = validate.OneOf([str(kind) for kind in TaskKind])
 STATUS = validate.OneOf([*dict.fromkeys(TASK_STATUSES.values()), EXPIRED_TASK])

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from project.weather.imports import queries, tasks
-from project.weather.imports.previewing import Preview, preview
-from project.weather.imports.tasks import Reading
+from project.weather import tasks
+from project.weather.imports import queries
+from project.weather.imports.preview import Preview, preview
 from project.weather.imports.uploads import Upload
 from project.weather.models import Task, TaskError
 from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
+from project.weather.tasks import Reading
 
 BYTE_ORDER_MARK = "\ufeff"
 STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from project.config import get_settings
 from project.core.errors import BadRequest
-from project.weather.imports.tasks import PIECE_BYTES
+from project.weather.tasks import PIECE_BYTES
 
 RAW_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream")
 FORM_BYTES = 64 * 1024

@@ -2,13 +2,13 @@
 
 import click
 
-from project.core import pump
-from project.core.queues import wake
-from project.core.transaction import transaction
-from project.weather.billing import BILLING_DUE
+from project.core.db.transaction import transaction
+from project.core.work import pump
+from project.core.work.queues import wake
+from project.weather.billing_sync import BILLING_DUE
 from project.weather.messages import jobs
 from project.weather.messages.delivery import MessageDelivery
-from project.weather.messages.making import MESSAGES_DUE, MESSAGES_PLANNED
+from project.weather.messages.generate import MESSAGES_DUE, MESSAGES_PLANNED
 
 INLINE = click.option("--inline", is_flag=True, help="Do it here.")
 

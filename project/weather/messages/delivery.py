@@ -13,14 +13,15 @@ from typing import Any
 from sqlalchemy import Row, Select, Text, Uuid, update
 
 from project.config import get_settings
-from project.core import bulk, clock
-from project.core.claims import RELEASED, claim, due, lease_for
+from project.core import clock
+from project.core.db import bulk
+from project.core.work.claims import RELEASED, claim, due, lease_for
 from project.extensions import db
 from project.weather import local_time
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
 from project.weather.gateways.registry import rotation
-from project.weather.messages import making, queries, refusals
-from project.weather.messages.making import MESSAGES_DUE
+from project.weather.messages import generate, queries, rejections
+from project.weather.messages.generate import MESSAGES_DUE
 from project.weather.messages.receipts import callback_url
 from project.weather.messages.texts import has_forecast, message_text
 from project.weather.states import MessageEventKind, MessageState, SubscriberState
@@ -95,7 +96,7 @@ class MessageDelivery:
             if end is not None:
                 ends.append(end)
         _write_outcomes(ends)
-        making.look_again_soon(
+        generate.look_again_soon(
             [row.msisdn for row in rows if _is_without_forecast(row, standing[row.id])]
         )
         _write_gateways(sendings)
@@ -135,7 +136,7 @@ class MessageDelivery:
     def record(self, results: Sequence[tuple[Sending, Word]]) -> None:
         """Record what the gateways said; a receipt that was faster stays as it is."""
         now = clock.now()
-        refusals.hear(
+        rejections.hear(
             [(one.message, word.reason) for one, word in results if isinstance(word, Refused)],
             taken=[
                 one.message.msisdn

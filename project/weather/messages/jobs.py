@@ -3,36 +3,36 @@
 import time
 
 from project.config import get_settings
-from project.core import pump
-from project.core.queues import wake, wakeup_taken
-from project.core.transaction import transaction
-from project.weather import billing
-from project.weather.messages import making, receipts
+from project.core.db.transaction import transaction
+from project.core.work import pump
+from project.core.work.queues import wake, wakeup_taken
+from project.weather import billing_sync
+from project.weather.messages import generate, receipts
 from project.weather.messages.delivery import MessageDelivery
 
 
 def follow_plans() -> int:
     """Bring billing into agreement with changed subscribers and return how many there were."""
-    wakeup_taken(billing.BILLING_DUE)
+    wakeup_taken(billing_sync.BILLING_DUE)
     ends_at = time.monotonic() + get_settings().pump_seconds
     followed = 0
     while time.monotonic() < ends_at:
         with transaction():
-            some = billing.follow_some()
+            some = billing_sync.follow_some()
         followed += some
         if some == 0:
             return followed
     with transaction():
-        wake(billing.BILLING_DUE)
+        wake(billing_sync.BILLING_DUE)
     return followed
 
 
 def make_messages() -> int:
     """Make the messages whose time has come, and those of runs asked for; return how many."""
-    wakeup_taken(making.MESSAGES_PLANNED)
+    wakeup_taken(generate.MESSAGES_PLANNED)
     ends_at = time.monotonic() + get_settings().pump_seconds
     made = 0
-    for make in (making.make_some_of_run, making.make_some):
+    for make in (generate.make_some_of_run, generate.make_some):
         while True:
             with transaction():
                 looked_at, some = make()
@@ -41,7 +41,7 @@ def make_messages() -> int:
                 break
             if time.monotonic() > ends_at:
                 with transaction():
-                    wake(making.MESSAGES_PLANNED)
+                    wake(generate.MESSAGES_PLANNED)
                 return made
     return made
 

@@ -21,9 +21,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from project.billing.queries import is_paid
-from project.core import bulk, clock
-from project.core.claims import is_due, is_free
-from project.core.models import Timestamp
+from project.core import clock
+from project.core.db import bulk
+from project.core.db.models import Timestamp
+from project.core.work.claims import is_due, is_free
 from project.extensions import db
 from project.weather.models import (
     Forecast,

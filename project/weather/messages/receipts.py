@@ -13,12 +13,13 @@ from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from project.config import get_settings
-from project.core import clock, http_client
-from project.core.claims import RELEASED, claim, due, lease_for
-from project.core.http_client import Answer, Request
-from project.core.queues import QueueName, Wakeup
+from project.core import clock
+from project.core.net import http_client
+from project.core.net.http_client import Answer, Request
+from project.core.work.claims import RELEASED, claim, due, lease_for
+from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
-from project.weather.messages import queries, refusals
+from project.weather.messages import queries, rejections
 from project.weather.states import MessageEventKind, MessageState, message_states_before
 
 SELF_RECEIPTS_DUE = Wakeup(
@@ -73,9 +74,9 @@ def hear_receipt(
     end = end_said(status)
     if message_id is None or end is None:
         return
-    refusal = refusals.for_good(reason)
+    refusal = rejections.for_good(reason)
     if end is MessageState.FAILED and refusal is not None:
-        refusals.hear_later(message_id, refusal)
+        rejections.hear_later(message_id, refusal)
     _move(message_id, end, status)
 
 

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from flask import request
 
-from project.core.api import Blueprint
-from project.core.auth import Scope, operator
+from project.core.db.transaction import own_transactions, transaction
 from project.core.errors import BadRequest, NotFound
-from project.core.input import read_body
-from project.core.pages import data_schema, list_schema, page_of
-from project.core.transaction import own_transactions, transaction
+from project.core.http.api import Blueprint
+from project.core.http.auth import Scope, operator
+from project.core.http.input import read_body
+from project.core.http.pages import data_schema, list_schema, page_of
 from project.weather.gateways.auth import gateway
 from project.weather.messages import queries, service
 from project.weather.messages.schemas import (

@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
-from project.core.input import InputSchema, Moment, PageSchema, Text
+from project.core.http.input import InputSchema, Moment, PageSchema, Text
 from project.weather.input import Msisdn, MsisdnOfGateway
 from project.weather.states import MessageState
 

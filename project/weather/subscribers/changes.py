@@ -11,7 +11,6 @@ other and never deadlock.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 import tzfpy
@@ -32,15 +31,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from project.billing.customers.service import ensure_customers
-from project.core import bulk, clock
-from project.core.locks import Lock, hold, hold_shared
-from project.core.models import Timestamp
+from project.core import clock
+from project.core.db import bulk
+from project.core.db.locks import Lock, hold, hold_shared
+from project.core.db.models import Timestamp
 from project.extensions import db
-from project.weather import billing
+from project.weather import billing_sync
 from project.weather.forecasts.nearest import Nearest, nearest_to
 from project.weather.models import AbsentSubscriber, SmsStop, Subscriber
 from project.weather.numbers import language_of
-from project.weather.states import EndReason, Plan, SubscriberState, may_subscriber_move
+from project.weather.states import EndReason, Plan, RowOutcome, SubscriberState, may_subscriber_move
 
 INSERTED = (
     "customer_id",
@@ -71,21 +71,11 @@ absents: Table = AbsentSubscriber.__table__  # type: ignore[assignment]
 Known: TypeAlias = Row[*tuple[Any, ...]]
 
 
-class Outcome(StrEnum):
-    """What became of a row."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    SKIPPED = "skipped"
-    UNKNOWN = "unknown"
-    STOPPED = "stopped"
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of an event; `known_since` is the time of a newer one that it gives way to."""
 
-    outcome: Outcome
+    outcome: RowOutcome
     known_since: datetime | None = None
 
 
@@ -239,7 +229,7 @@ class _Batch:
         moved_at = absent.place_event_at if absent else None
         at = _time_of(one.at, self.now, left_at, moved_at)
         if left_at is not None and left_at >= at:
-            return Result(Outcome.SKIPPED, left_at)
+            return Result(RowOutcome.SKIPPED, left_at)
         place = Relocation(one.msisdn, one.lat, one.lon, one.nearest, at)
         if absent is not None and not _moves(absent, place):
             lat, lon = absent.lat, absent.lon
@@ -273,10 +263,10 @@ class _Batch:
             self.changed.append(change)
         if older_than is None:
             return _SKIPPED if is_same else _UPDATED
-        return Result(Outcome.SKIPPED if is_same else Outcome.UPDATED, older_than)
+        return Result(RowOutcome.SKIPPED if is_same else RowOutcome.UPDATED, older_than)
 
 
-_CREATED, _UPDATED, _SKIPPED, _UNKNOWN, _STOPPED = map(Result, Outcome)
+_CREATED, _UPDATED, _SKIPPED, _UNKNOWN, _STOPPED = map(Result, RowOutcome)
 
 
 def _time_of(at: datetime | None, now: datetime, *known: datetime | None) -> datetime:
@@ -361,7 +351,7 @@ def assign_forecasts(found: Sequence[tuple[int, Nearest | None]]) -> int:
         .returning(columns.billing_due_at)
     ).all()
     if any(changed):
-        billing.wake_billing()
+        billing_sync.wake_billing()
     return len(changed)
 
 
@@ -473,9 +463,9 @@ def _insert(created: Sequence[_Change], now: datetime) -> None:
     if not created:
         return
     customers = ensure_customers(
-        billing.CUSTOMER_KIND,
+        billing_sync.CUSTOMER_KIND,
         [one.msisdn for one in created],
-        provider=billing.CARRIER,
+        provider=billing_sync.CARRIER,
         pay_by_reference=True,
     )
     moment = now.isoformat()
@@ -484,7 +474,7 @@ def _insert(created: Sequence[_Change], now: datetime) -> None:
         bulk.copy_rows(subscribers, INSERTED, rows)
     except UniqueViolation as error:
         raise ChangedMeanwhileError from error
-    billing.wake_billing()
+    billing_sync.wake_billing()
 
 
 def _inserted(one: _Change, customer_id: int, moment: str) -> tuple[Any, ...]:
@@ -550,7 +540,7 @@ def _update(changed: Sequence[_Change], now: datetime) -> None:
     values["next_message_at"] = case((given.c.state == ACTIVE, subscribers.c.next_message_at))
     db.session.execute(update(subscribers).where(subscribers.c.id == given.c.id).values(values))
     if any(follows):
-        billing.wake_billing()
+        billing_sync.wake_billing()
 
 
 def _is_for_billing(row: Known, change: _Change, zone: str) -> bool:

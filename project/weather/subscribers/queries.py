@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from project.billing import queries as billing
 from project.extensions import db
-from project.weather import serving
+from project.weather import serviceability
 from project.weather.models import Message, Subscriber
 from project.weather.states import SubscriberState
 
@@ -36,7 +36,7 @@ def existing_numbers(numbers: Sequence[str]) -> Sequence[str]:
 
 def shown(found: Sequence[Subscriber]) -> list[dict[str, Any]]:
     """Return subscribers as they are shown: with their next charge and their last message."""
-    obstacles = serving.obstacles([one.customer_id for one in found])
+    obstacles = serviceability.obstacles([one.customer_id for one in found])
     charges = billing.next_charges([one.customer_id for one in found])
     messages = _last_messages([one.id for one in found])
     return [

@@ -5,9 +5,9 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
 
-from project.core.input import Id, InputSchema, Moment, PageSchema
+from project.core.http.input import Id, InputSchema, Moment, PageSchema
 from project.weather.input import Degrees, Msisdn, ServedMsisdn
-from project.weather.serving import Obstacle
+from project.weather.serviceability import Obstacle
 from project.weather.states import (
     EndReason,
     Language,

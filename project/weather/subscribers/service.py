@@ -7,17 +7,16 @@ from sqlalchemy import select
 
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
-from project.weather import billing
+from project.weather import billing_sync
 from project.weather.forecasts.nearest import nearest_to
 from project.weather.models import Subscriber
-from project.weather.states import Plan, SubscriberState
+from project.weather.states import Plan, RowOutcome, SubscriberState
 from project.weather.subscribers import changes
 from project.weather.subscribers.changes import (
     Addition,
     Cancellation,
     ChangedMeanwhileError,
     Event,
-    Outcome,
     Relocation,
 )
 
@@ -63,7 +62,7 @@ def change_subscriber(msisdn: str, values: Mapping[str, Any]) -> Subscriber:
 def delete_subscriber(msisdn: str) -> None:
     """Forget a subscriber; what it paid and a STOP it sent are kept. Raises NotFound."""
     known = existing_subscriber(msisdn)
-    billing.end_billing_now([known.customer_id])
+    billing_sync.end_billing_now([known.customer_id])
     if not changes.forget(msisdn):
         raise _not_found(msisdn)
 
@@ -92,11 +91,11 @@ def _add(msisdn: str, values: Mapping[str, Any], *, says_place: bool = True) -> 
     lat, lon = values["lat"], values["lon"]
     near = nearest_to(lat, lon)
     addition = Addition(msisdn, Plan(values["plan"]), lat, lon, near, says_place=says_place)
-    if _apply(addition) is Outcome.STOPPED:
+    if _apply(addition) is RowOutcome.STOPPED:
         raise _said_stop(msisdn)
 
 
-def _apply(event: Event) -> Outcome:
+def _apply(event: Event) -> RowOutcome:
     try:
         return changes.apply_events([event])[0].outcome
     except ChangedMeanwhileError as error:

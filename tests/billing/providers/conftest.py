@@ -12,7 +12,7 @@ from project.billing.providers.base import Charge, PaymentProvider
 from project.billing.providers.carrier import Carrier
 from project.billing.providers.yookassa import YooKassa
 from project.core import clock as product_clock
-from project.core import http_client
+from project.core.net import http_client
 from simulator.client import SimulatorClient
 from tests.billing.memory_provider import MemoryProvider
 from tests.time_machine import Clock

@@ -16,8 +16,8 @@ from project.billing.providers.base import (
 )
 from project.billing.queries import current_subscription
 from project.billing.subscriptions.service import Prepaid, subscribe
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from simulator.client import SimulatorClient
 from tests.billing.desk import Desk
 from tests.billing.providers.conftest import CarrierHouse, ask, carrier, charge

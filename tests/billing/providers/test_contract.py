@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from project.billing.providers import listing
 from project.billing.providers.base import NotThere, Page, ProviderPayment, ProviderStatus
+from project.billing.providers.listing import BookSearch
 from project.billing.providers.registry import provider_named
-from project.billing.reconciliation import books
-from project.billing.reconciliation.books import BookSearch
 from tests.billing.memory_provider import MemoryProvider
 from tests.billing.providers.conftest import House, ask, charge
 from tests.time_machine import Clock
@@ -119,7 +119,7 @@ def test_every_page_is_read_to_the_last(house: House, clock: Clock) -> None:
 
     async def read() -> list[list[str]]:
         before = clock_end
-        reading = books.pages(house.provider, start, before)
+        reading = listing.pages(house.provider, start, before)
         return [[item.external_id for item in page.items] async for page in reading]
 
     clock_end = clock.now() + timedelta(hours=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from project.billing.providers import listing
 from project.billing.providers.base import (
     Page,
     ProviderPayment,
@@ -15,9 +16,8 @@ from project.billing.providers.base import (
     Unknown,
     Unreadable,
 )
+from project.billing.providers.listing import BooksUnreadable
 from project.billing.providers.yookassa import HARD_REASONS, YooKassa, read_payment
-from project.billing.reconciliation import books
-from project.billing.reconciliation.books import BooksUnreadable
 from simulator.client import SimulatorClient
 from tests.billing.providers.conftest import ask, charge, yookassa
 from tests.processes import free_port
@@ -113,7 +113,7 @@ def test_books_whose_page_does_not_come_are_not_taken_for_the_whole(
     monkeypatch.setattr(provider, "page", page_then_trouble)
 
     async def read() -> list[Page]:
-        reading = books.pages(provider, now - timedelta(1), now + timedelta(1))
+        reading = listing.pages(provider, now - timedelta(1), now + timedelta(1))
         return [page async for page in reading]
 
     with pytest.raises(BooksUnreadable):

@@ -12,10 +12,10 @@ from project.billing.models import Payment
 from project.billing.payments.charging import PromptAutopayment
 from project.billing.payments.inquiry import PendingInquiry
 from project.core import clock as product_clock
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.extensions import db
-from project.weather import billing, local_time
+from project.weather import billing_sync, local_time
 from project.weather.gateways.registry import rotation
 from project.weather.messages import jobs, service
 from project.weather.messages.delivery import MessageDelivery
@@ -68,7 +68,7 @@ class Station:
         with transaction() as session:
             session.add(
                 Subscriber(
-                    customer_id=billing.ensure_customer(msisdn),
+                    customer_id=billing_sync.ensure_customer(msisdn),
                     msisdn=msisdn,
                     state="active",
                     created_at=now,
@@ -77,7 +77,7 @@ class Station:
                     **values,
                 )
             )
-            billing.wake_billing()
+            billing_sync.wake_billing()
         return msisdn
 
     def bill(self) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from project.billing.payments.charging import PromptAutopayment
 from project.billing.subscriptions.service import expire_some
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.weather.messages import jobs
 from project.weather.numbers import can_get_messages
 from tests.conftest import ChangeSettings

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from project.billing.models import Payment
 from project.billing.queries import current_subscription, listed_payments
 from project.billing.subscriptions.service import expire_some
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
 from tests.weather.messages.station import ONE_DAY, Station, at_once, local

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from project.config import get_settings
 from project.core import clock as product_clock
-from project.core import http_client
+from project.core.net import http_client
 from project.weather.gateways import registry
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown
 from project.weather.gateways.http import HttpGateway

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.weather.messages import service
 from project.weather.messages.delivery import MessageDelivery
 from tests.conftest import ChangeSettings

@@ -28,9 +28,9 @@ from project.billing.payments.charging import PromptAutopayment
 from project.billing.queries import is_paid
 from project.billing.subscriptions.service import expire_some
 from project.core import clock as product_clock
-from project.core import http_client
-from project.core.transaction import transaction
-from project.weather import billing, local_time
+from project.core.db.transaction import transaction
+from project.core.net import http_client
+from project.weather import billing_sync, local_time
 from project.weather.messages import jobs, service
 from project.weather.messages.delivery import MessageDelivery
 from project.weather.models import Message, Subscriber
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
         if msisdn not in self.stopped:
             gone = self.station.subscriber(msisdn)
             with transaction() as session:
-                billing.end_billing_now([gone.customer_id])
+                billing_sync.end_billing_now([gone.customer_id])
                 session.execute(delete(Subscriber).where(Subscriber.id == gone.id))
             self.station.subscribe(msisdn, zone=ZONES[number])
         self.work_is_done(True, ends)

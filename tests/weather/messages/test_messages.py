@@ -8,9 +8,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from project.config import get_settings
-from project.core import pump
-from project.core.transaction import transaction
-from project.weather.messages import making, queries, service
+from project.core.db.transaction import transaction
+from project.core.work import pump
+from project.weather.messages import generate, queries, service
 from project.weather.messages.delivery import MessageDelivery
 from project.weather.messages.receipts import expire_some
 from tests.conftest import ChangeSettings
@@ -406,10 +406,10 @@ def test_a_run_by_hand_goes_on_where_a_worker_died(
 ) -> None:
     numbers = [station.subscribe() for _ in range(7)]
     station.bill()
-    monkeypatch.setattr(making, "AT_ONCE", 3)
+    monkeypatch.setattr(generate, "AT_ONCE", 3)
     station.trigger()
     with transaction():
-        making.make_some_of_run()
+        generate.make_some_of_run()
     assert len(station.messages()) == 3
     station.make()
     station.send()

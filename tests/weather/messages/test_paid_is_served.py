@@ -10,7 +10,7 @@ from project.billing.models import Subscription
 from project.billing.queries import current_subscription
 from project.billing.subscriptions.service import expire_some
 from project.core import clock as product_clock
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
 from project.weather.messages import service
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station

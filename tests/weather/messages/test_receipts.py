@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from project.config import get_settings
-from project.core import pump
-from project.core.transaction import transaction
+from project.core.db.transaction import transaction
+from project.core.work import pump
 from project.weather.messages import service
 from project.weather.messages.jobs import expire_messages
 from project.weather.messages.receipts import SelfReceipts

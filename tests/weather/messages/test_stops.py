@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.weather.messages.stops import says_stop
+from project.weather.messages.opt_outs import says_stop
 
 ALONE = [
     *("stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"),

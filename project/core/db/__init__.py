@@ -1,0 +1,1 @@
+"""The database: transactions, tables of the kernel, bulk statements, locks, snapshots."""

@@ -1,0 +1,1 @@
+"""The API: blueprints, credentials, input, pages of lists, idempotency, health."""

@@ -1,0 +1,1 @@
+"""What tests and benchmarks need of a running product: embedded servers, a whole stack."""
