@@ -29,7 +29,7 @@ from project.companies.schemas import (
 from project.config import get_settings
 from project.core.db.transaction import own_transactions, transaction
 from project.core.errors import BadRequest, NotFound, Unauthorized
-from project.core.fast_path import Call
+from project.core.fast_path import Call, flask_call
 from project.core.http.api import Blueprint, described_by
 from project.core.http.auth import (
     Credential,
@@ -284,7 +284,7 @@ def rotate_secret(body: dict[str, Any]) -> dict[str, Any]:
 @own_transactions
 def check() -> dict[str, Any]:
     """Show the company and its package."""
-    return finish(packages.check(bearer_token()))
+    return finish(check_at_once(flask_call()))
 
 
 async def check_at_once(call: Call) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from flask import Flask
 
 from project.config import Settings
 from project.core import fast_path
-from project.core.fast_path import FAILURE, JSON, Call, Route
+from project.core.fast_path import ANSWER_HEADERS, FAILURE, JSON, Call, Route
 from project.core.http.body_limits import body_limit
-from project.core.http.request_ids import is_request_id, new_request_id
+from project.core.http.request_ids import request_id_for
 from project.front.answers import HttpResponse
 from project.front.bodies import BodyStore
 from project.front.bridge import Threads
@@ -105,22 +105,16 @@ class Server:
         route = self._route(request)
         if route is None:
             return await self._threads.answer(request, self.store, {})
-        given = request.header("x-request-id") or ""
-        request_id = given if is_request_id(given) else new_request_id()
+        request_id = request_id_for(request.header("x-request-id") or "")
         try:
             body = request.body
             content = b"" if body is None else await body.content()
-            call = Call(content, request.sender(self._hops), request.header)
+            call = Call(lambda: content, request.sender(self._hops), request.header)
             written = msgspec.json.encode(await route.view(call))
         except Exception as error:  # Flask's error handlers take it from here.
             more = {FAILURE: error, "HTTP_X_REQUEST_ID": request_id}
             return await self._threads.answer(request, self.store, more)
-        headers = (
-            ("Content-Type", JSON),
-            ("X-Request-ID", request_id),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
-        )
+        headers = (("Content-Type", JSON), ("X-Request-ID", request_id), *ANSWER_HEADERS)
         return HttpResponse(route.status, headers, written)
 
     def _route(self, request: HttpRequest) -> Route | None:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
-from flask import Response, request
-from werkzeug.exceptions import UnsupportedMediaType
+from flask import Response
 
 from project.clicks.intake import inbox, rate_limit, signatures
 from project.clicks.intake.parsing import (
@@ -23,16 +21,15 @@ from project.clicks.intake.schemas import (
     ClickSchema,
     TakenSchema,
 )
-from project.clicks.intake.signatures import HEADER, Signature
+from project.clicks.intake.signatures import Signature
 from project.config import get_settings
 from project.core import clock
 from project.core.db.transaction import own_transactions
 from project.core.errors import ServiceUnavailable
-from project.core.fast_path import Call, flask_call
+from project.core.fast_path import Call, flask_response
 from project.core.http.api import Blueprint, described_by
 from project.core.http.auth import Credential, requires
 from project.core.http.body_limits import takes_body_of
-from project.core.loop import finish
 
 ACCEPTED = HTTPStatus.ACCEPTED
 BACKLOG_RETRY_SECONDS = 30
@@ -50,14 +47,15 @@ blueprint = Blueprint("clicks", __name__, url_prefix="/api/webhook/clicks", desc
 @own_transactions
 def take_click() -> Response:
     """Take a click."""
-    return _accepted(finish(take_one(flask_call())))
+    return flask_response(take_one, ACCEPTED)
 
 
 async def take_one(call: Call) -> dict[str, Any]:
     """Take the click in a call."""
     # With the check of a purchase the busiest route: it reads and writes by hand.
     await _admit(call.address)
-    click = read_click(call.body, await _window(call))
+    signature = await signatures.verify(call)
+    click = read_click(call.body, await _window(signature))
     await inbox.singles.put(click)
     return {"status": "success", "message": "Accepted.", "click_id": click.click_id}
 
@@ -73,18 +71,14 @@ async def take_one(call: Call) -> dict[str, Any]:
 @takes_body_of(lambda: get_settings().webhook_max_body_bytes)
 def take_clicks() -> Response:
     """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
-    finish(_admit(request.remote_addr or ""))
-    return _accepted(finish(_take_batch(flask_call())))
+    return flask_response(take_many, ACCEPTED)
 
 
 async def take_many(call: Call) -> dict[str, Any]:
     """Take the clicks in a call."""
     await _admit(call.address)
-    return await _take_batch(call)
-
-
-async def _take_batch(call: Call) -> dict[str, Any]:
-    good, bad, total = read_clicks(call.body, await _window(call))
+    signature = await signatures.verify(call)
+    good, bad, total = read_clicks(call.body, await _window(signature))
     refused = await inbox.write(good) if good else []
     if any(refused):
         bad = _with_refused(good, refused, bad, total)
@@ -125,14 +119,5 @@ async def _admit(address: str) -> None:
         )
 
 
-async def _window(call: Call) -> Window:
-    """Return what may be in the body. Raises Unauthorized."""
-    signature = Signature(call.header(HEADER), call.body, await signatures.own_secrets.get())
-    signature.require_any()
-    if not call.is_json:
-        raise UnsupportedMediaType
+async def _window(signature: Signature) -> Window:
     return Window(signature.covers, await clock.current())
-
-
-def _accepted(answer: dict[str, Any]) -> Response:
-    return Response(msgspec.json.encode(answer), ACCEPTED, mimetype="application/json")

@@ -3,9 +3,12 @@
 import hmac
 from collections.abc import Iterable, Mapping
 
+from werkzeug.exceptions import UnsupportedMediaType
+
 from project.clicks.intake import sources
 from project.config import get_settings
 from project.core.errors import Unauthorized
+from project.core.fast_path import Call
 from project.core.loop import Cached
 from project.core.secrets import same_as_any
 
@@ -25,7 +28,10 @@ def is_signed_by(given: str, secrets: Iterable[str], body: bytes) -> bool:
 
 
 class Signature:
-    """A given signature: the common secret's, or that of a source with a secret of its own."""
+    """A verified signature: the common secret's, or that of a source with a secret of its own.
+
+    Raises Unauthorized unless some secret of ours made it.
+    """
 
     def __init__(self, given: str | None, body: bytes, own: Mapping[str, str]) -> None:
         if not given:
@@ -34,10 +40,7 @@ class Signature:
         self._body = body
         self.is_common = is_signed_by(given, get_settings().webhook_secrets, body)
         self._own = own
-
-    def require_any(self) -> None:
-        """Raise Unauthorized unless some secret of ours made it, before the body is read."""
-        if not self.is_common and not is_signed_by(self._given, self._own.values(), self._body):
+        if not self.is_common and not is_signed_by(given, own.values(), body):
             raise Unauthorized(f"{HEADER} does not fit the body.")
 
     def covers(self, source: str) -> bool:
@@ -46,6 +49,17 @@ class Signature:
         if secret is None:
             return self.is_common
         return is_signed_by(self._given, [secret], self._body)
+
+
+async def verify(call: Call) -> Signature:
+    """Return whose call it is, before anything in its body is read.
+
+    Raises Unauthorized, and UnsupportedMediaType if a signed body is not JSON.
+    """
+    signature = Signature(call.header(HEADER), call.body, await own_secrets.get())
+    if not call.is_json:
+        raise UnsupportedMediaType
+    return signature
 
 
 own_secrets = Cached(sources.own_secrets, SOURCES_KEPT_SECONDS)

@@ -7,25 +7,39 @@ the long way to the same function; and a call that fails goes on to Flask with i
 errors are reported in one way.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, request
+import msgspec
+from flask import Flask, Response, request
+
+from project.core.loop import finish
 
 FAILURE = "perennial.failure"
 """Where the WSGI environment holds the error of a call that has failed on the short way."""
 JSON = "application/json"
+ANSWER_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+"""What every JSON answer says besides, whichever way it was made."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Call:
-    """What a view needs of a request, whichever way it came: its body and its headers."""
+    """What a view needs of a request, whichever way it came.
 
-    body: bytes
+    The body is read when it is asked for, so that a view may let the sender in before.
+    """
+
+    read: Callable[[], bytes]
     address: str
     header: Callable[[str], str | None]
+
+    @cached_property
+    def body(self) -> bytes:
+        """Return the whole body."""
+        return self.read()
 
     @property
     def is_json(self) -> bool:
@@ -34,7 +48,7 @@ class Call:
         return kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-View = Callable[[Call], Awaitable[Mapping[str, Any]]]
+View = Callable[[Call], Coroutine[Any, Any, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +80,12 @@ def routes(app: Any) -> Routes:
 
 def flask_call() -> Call:
     """Return the call of Flask's present request."""
-    return Call(request.get_data(cache=False), request.remote_addr or "", request.headers.get)
+    return Call(
+        lambda: request.get_data(cache=False), request.remote_addr or "", request.headers.get
+    )
+
+
+def flask_response(view: View, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Answer Flask's present request with what the view of the short way says to it."""
+    answer = finish(view(flask_call()))
+    return Response(msgspec.json.encode(answer), status, mimetype=JSON)

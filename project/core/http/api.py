@@ -18,6 +18,7 @@ from werkzeug.routing import IntegerConverter
 
 from project.core.db.transaction import own_transactions
 from project.core.errors import PROBLEM_JSON
+from project.core.fast_path import ANSWER_HEADERS, JSON
 from project.core.http import body_limits
 from project.core.http import input as inputs
 from project.core.http.auth import Credential, public
@@ -185,9 +186,10 @@ def _take_request_id() -> None:
 
 def _finish_answer(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id", "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if response.mimetype in ("application/json", PROBLEM_JSON):
-        response.headers.setdefault("Cache-Control", "no-store")
+    is_json = response.mimetype in (JSON, PROBLEM_JSON)
+    for name, value in ANSWER_HEADERS:
+        if is_json or name != "Cache-Control":
+            response.headers.setdefault(name, value)
     return response
 
 

@@ -18,12 +18,17 @@ def new_request_id() -> str:
     return str(uuid_utils.compat.uuid7())
 
 
+def request_id_for(given: str) -> str:
+    """Return the caller's own id, if it looks like one, or a new one."""
+    return given if is_request_id(given) else new_request_id()
+
+
 def begin_request(given: str) -> str:
     """Have all that is logged carry the caller's own id, if it looks like one, or a new one.
 
     Returns that id; what an earlier request left in the context of the log is forgotten.
     """
-    request_id = given if is_request_id(given) else new_request_id()
+    request_id = request_id_for(given)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     return request_id
