@@ -94,6 +94,8 @@ requirements: $(DEVELOPMENT) ## Pin what the requirements*.in name, with hashes
 	@$(BIN)/uv pip compile $(PIN) requirements-build.in -o requirements-build.txt
 	@$(BIN)/uv pip compile $(PIN) requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile $(PIN) requirements-dev.in -o requirements-dev.txt
+	@$(BIN)/uv pip compile $(PIN) benchmarks/peers/pypi/requirements.in \
+		-o benchmarks/peers/pypi/requirements.txt
 
 .PHONY: openapi
 openapi: $(RUNTIME) ## Write docs/openapi.json
@@ -107,7 +109,8 @@ postman: openapi ## Write docs/postman_collection.json
 
 .PHONY: clean
 clean: ## Remove the virtual environment and what the tools left; data and .env stay
-	@rm -rf $(VENV) .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+		var/peers
 	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
 .PHONY: clean-data

@@ -1,4 +1,4 @@
-"""Callbacks: against a job per callback, and while a fifth of the endpoints hang."""
+"""Callbacks: against queues that others wrote, to slow endpoints, and while a fifth hang."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,23 @@ from uuid import UUID
 
 from benchmarks import data
 from benchmarks.load import generate_load, post
-from benchmarks.peers import deliver_one
-from benchmarks.report import Figure, Row, at_least, at_most
+from benchmarks.peers.installed import Missing
+from benchmarks.peers.queues import QUEUES, Queue
+from benchmarks.peers.rq_jobs import deliver_some
+from benchmarks.report import Figure, Row, at_least, at_most, not_measured
 from benchmarks.rig import BenchmarkError, Rig
 from project.callbacks.service import CALLBACKS_DUE
+from project.config import get_settings
 from project.core.work.queues import QueueName, wake
 
 DUE = 20_000
-PEER = 1_500
+RQ_DUE = 2_000
+QUEUE_DUE = 10_000
 ENDPOINTS = 50
+# An app has one endpoint, and an endpoint that does something takes its time.
+FEW_ENDPOINTS = 5
+FEW_DUE = 10_000
+SLOW_SECONDS = 0.05
 HANGING_EVERY = 5
 # Longer than our own deadline of 10 s: the endpoint never answers in time.
 HANG_SECONDS = 30.0
@@ -24,11 +32,19 @@ STEADY_PER_SECOND = 500
 STEADY_SECONDS = 20.0
 STEADY_TICKS_PER_SECOND = 10
 LAST_ARRIVAL_SECONDS = 60.0
-WANTED_RATIO = 8.0
+WANTED_OF_RQ = 8.0
+WANTED_OF_QUEUES = 3.0
+WANTED_OF_QUEUES_WHEN_SLOW = 1.5
+WANTED_OF_CEILING = 0.35
 WANTED_SHARE = 0.5
 WANTED_DELAY_SECONDS = 5.0
 WARM_UP_SHARE = 0.1
 CEILING_SECONDS = 4.0
+BODY = (
+    '{"id":"01234567-89ab-7cde-8f01-23456789abcd","type":"renewed","appID":1,"deviceID":12345,'
+    '"purchaseID":12345,"expire-date":"2026-01-01T00:00:00+00:00",'
+    '"occurred_at":"2026-01-01T00:00:00+00:00"}'
+)
 
 UNFINISHED = "SELECT 1 FROM callbacks WHERE due_at <= now() AND endpoint_id = ANY(:ids) LIMIT 1"
 DELIVERED = "SELECT count(*) FROM callbacks WHERE state = 'delivered' AND endpoint_id = ANY(:ids)"
@@ -50,31 +66,92 @@ class Run:
     p99_seconds: float
 
 
-def measure_against_peer(rig: Rig) -> list[Row]:
-    """Measure delivery and its peer in turn, and what the inbox itself can take."""
-    due, of_peer = rig.options.size(DUE), rig.options.size(PEER)
+def measure_against_peers(rig: Rig) -> list[Row]:
+    """Measure delivery, its peers, and what the inbox itself can take, in turn."""
+    due, of_rq = rig.options.size(DUE), rig.options.size(RQ_DUE)
+    work = f"callbacks, {due:,} due, {ENDPOINTS} fast endpoints"
     _run_ours(rig, round(due * WARM_UP_SHARE))
-    _run_peer(rig, round(of_peer * WARM_UP_SHARE))
-    ours, theirs = [], []
+    _run_rq(rig, round(of_rq * WARM_UP_SHARE))
+    ours, on_rq, ceiling = [], [], []
+    queues = _Queues(rig, ENDPOINTS)
     for _ in range(rig.options.rounds):
         ours.append(_run_ours(rig, due).per_second)
-        theirs.append(_run_peer(rig, of_peer))
+        on_rq.append(_run_rq(rig, of_rq))
+        queues.run(rig.options.size(QUEUE_DUE))
+        ceiling.append(_ceiling(rig))
     rate = Figure(tuple(ours), "/s")
     return [
         at_least(
-            f"callbacks, {due:,} due, {ENDPOINTS} fast endpoints",
+            work,
             rate,
-            f"a job per callback (rate over {of_peer:,})",
-            Figure(tuple(theirs), "/s"),
-            WANTED_RATIO,
+            f"jobs on RQ, a commit per callback (rate over {of_rq:,})",
+            Figure(tuple(on_rq), "/s"),
+            WANTED_OF_RQ,
         ),
+        *queues.rows(work, rate, WANTED_OF_QUEUES),
         at_least(
             "the same",
             rate,
             "the inbox under bare load (the ceiling: nothing is stored)",
-            Figure((_ceiling(rig),), "/s"),
+            Figure(tuple(ceiling), "/s"),
+            WANTED_OF_CEILING,
         ),
     ]
+
+
+def measure_slow_endpoints(rig: Rig) -> list[Row]:
+    """Measure delivery to few endpoints that take their time to answer, and its peers, in turn."""
+    due = rig.options.size(FEW_DUE)
+    _run_ours(rig, round(due * WARM_UP_SHARE), endpoints=FEW_ENDPOINTS, seconds=SLOW_SECONDS)
+    ours = []
+    queues = _Queues(rig, FEW_ENDPOINTS, SLOW_SECONDS)
+    for _ in range(rig.options.rounds):
+        run = _run_ours(rig, due, endpoints=FEW_ENDPOINTS, seconds=SLOW_SECONDS)
+        ours.append(run.per_second)
+        queues.run(rig.options.size(QUEUE_DUE))
+    work = (
+        f"callbacks, {due:,} due, {FEW_ENDPOINTS} endpoints that answer in "
+        f"{SLOW_SECONDS * 1000:g} ms"
+    )
+    return queues.rows(work, Figure(tuple(ours), "/s"), WANTED_OF_QUEUES_WHEN_SLOW)
+
+
+class _Queues:
+    """The rates of the queues that others wrote, or why there are none."""
+
+    def __init__(self, rig: Rig, endpoints: int, seconds: float = 0.0) -> None:
+        self._rig = rig
+        self._endpoints = endpoints
+        self._seconds = seconds
+        self._rates: dict[str, list[float]] = {queue.name: [] for queue in QUEUES}
+        self._missing: dict[str, Missing] = {}
+
+    def run(self, due: int) -> None:
+        """Let each of them that can be had deliver so many callbacks."""
+        for queue in QUEUES:
+            if queue.name not in self._missing:
+                try:
+                    self._rates[queue.name].append(self._run(queue, due))
+                except Missing as reason:
+                    self._missing[queue.name] = reason
+
+    def _run(self, queue: Queue, due: int) -> float:
+        data.empty_tables(self._rig)
+        _set_latency(self._rig, self._seconds)
+        base = f"{self._rig.simulator.base_url}/inbox/healthy"
+        urls = [f"{base}/{number}" for number in range(self._endpoints)]
+        queue.deliver(self._rig, due, urls, BODY, in_flight=_in_flight(self._rig))
+        arrived = sorted(_arrivals(self._rig, due).values())
+        return (due - 1) / (arrived[-1] - arrived[0])
+
+    def rows(self, work: str, ours: Figure, wanted: float) -> list[Row]:
+        """Compare with each; the best of them has the last word, as all must be beaten."""
+        return [
+            not_measured(work, ours, name, self._missing[name])
+            if name in self._missing
+            else at_least(work, ours, name, Figure(tuple(rates), "/s"), wanted)
+            for name, rates in self._rates.items()
+        ]
 
 
 def measure_hanging(rig: Rig) -> list[Row]:
@@ -118,10 +195,13 @@ def _delays(runs: Sequence[Run]) -> Figure:
     return Figure(tuple(run.p99_seconds for run in runs), "s")
 
 
-def _run_ours(rig: Rig, due: int, *, hanging: bool = False) -> Run:
-    endpoints = _make_endpoints(rig, hanging=hanging)
-    healthy_due = due * len(endpoints.healthy) // len(endpoints.every)
-    data.emit_callbacks(due, endpoints.every)
+def _run_ours(
+    rig: Rig, due: int, *, endpoints: int = ENDPOINTS, seconds: float = 0.0, hanging: bool = False
+) -> Run:
+    made = _make_endpoints(rig, endpoints, hanging=hanging)
+    _set_latency(rig, seconds)
+    healthy_due = due * len(made.healthy) // len(made.every)
+    data.emit_callbacks(due, made.every)
     rig.wait_until_idle()
     rig.settle()
     started_at = time.time()
@@ -130,28 +210,35 @@ def _run_ours(rig: Rig, due: int, *, hanging: bool = False) -> Run:
         data.release_deliveries(rig)
         wake(CALLBACKS_DUE)
 
-    seconds = rig.seconds_until_none(UNFINISHED, start, ids=endpoints.healthy)
-    rig.require(healthy_due, DELIVERED, ids=endpoints.healthy)
+    took = rig.seconds_until_none(UNFINISHED, start, ids=made.healthy)
+    rig.require(healthy_due, DELIVERED, ids=made.healthy)
     arrived = _arrivals(rig, healthy_due)
-    return Run(healthy_due / seconds, _p99([at - started_at for at in arrived.values()]))
+    return Run(healthy_due / took, _p99([at - started_at for at in arrived.values()]))
 
 
-def _run_peer(rig: Rig, due: int) -> float:
+def _run_rq(rig: Rig, due: int) -> float:
     endpoints = _make_endpoints(rig)
     data.emit_callbacks(due, endpoints.every)
     rig.wait_until_idle()
     rig.settle()
     ids = [row.id for row in rig.rows("SELECT id FROM callbacks ORDER BY due_at, id")]
-    queue = rig.queue(QueueName.HIGH)
 
     def enqueue() -> None:
-        for callback_id in ids:
-            queue.enqueue(deliver_one, callback_id)
+        rig.enqueue(QueueName.HIGH, deliver_some, ids, in_flight=_in_flight(rig))
 
     seconds = rig.seconds_until_none(UNFINISHED, enqueue, ids=endpoints.every)
     rig.require(due, DELIVERED, ids=endpoints.every)
     _arrivals(rig, due)
     return due / seconds
+
+
+def _in_flight(rig: Rig) -> int:
+    return rig.calls_in_flight(get_settings().callback_concurrency)
+
+
+def _set_latency(rig: Rig, seconds: float) -> None:
+    latency = {"/inbox/*": seconds} if seconds else {}
+    rig.simulator.control("PUT", "/settings", {"latency_seconds": latency})
 
 
 def _run_steadily(rig: Rig) -> float:
@@ -180,7 +267,7 @@ def _hangs(number: int) -> bool:
     return number % HANGING_EVERY == 0
 
 
-def _make_endpoints(rig: Rig, *, hanging: bool = False) -> Endpoints:
+def _make_endpoints(rig: Rig, count: int = ENDPOINTS, *, hanging: bool = False) -> Endpoints:
     """Make endpoints at rest: fast ones or, as asked for, a fifth of them hanging."""
     data.empty_tables(rig)
 
@@ -188,7 +275,7 @@ def _make_endpoints(rig: Rig, *, hanging: bool = False) -> Endpoints:
         kind = "hanging" if hanging and _hangs(number) else "healthy"
         return f"{kind}/{number}"
 
-    made = data.make_apps(rig, ENDPOINTS, inbox_of)
+    made = data.make_apps(rig, count, inbox_of)
     data.hold_back_deliveries(rig)
     if hanging:
         rig.simulator.add_fault("/inbox/hanging/*", delay_seconds=HANG_SECONDS)

@@ -1,14 +1,12 @@
 """The check routes: requests a second over a full table, against an empty route of Flask."""
 
 import random
-import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from benchmarks import data, wrk
-from benchmarks.load import Asked, Load, generate_load, post
+from benchmarks.load import Asked, Load, generate_load, post, wait_for
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import BenchmarkError, Rig
 from ops import ports
@@ -22,7 +20,6 @@ WANTED_RATIO = 0.25
 COMPANIES = 100_000
 WANTED_RATIO_OF_COMPANIES = 0.2
 APPS = 10
-START_SECONDS = 15
 
 
 def measure(rig: Rig) -> list[Row]:
@@ -130,17 +127,3 @@ def served(rig: Rig, app: str) -> Iterator[str]:
         yield url
     finally:
         server.terminate()
-
-
-def wait_for(url: str) -> None:
-    """Wait until somebody listens there. Raises BenchmarkError after a while."""
-    parts = urlsplit(url)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise BenchmarkError("The empty route was not served in time.")

@@ -1,21 +1,22 @@
 """Clicks: accepted on disk, counted, seen in the report; against an empty route, jobs and COPY."""
 
 import json
-import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks import node_peer
+from benchmarks import pgbench
 from benchmarks.checks import empty_route, served
-from benchmarks.load import Load, generate_load, post
-from benchmarks.report import Figure, Row, at_least, at_most
+from benchmarks.load import Load, generate_load, post, send_all
+from benchmarks.peers.fastify import Fastify, fastify
+from benchmarks.peers.installed import Missing
+from benchmarks.report import Figure, Row, at_least, at_most, not_measured
 from benchmarks.rig import BenchmarkError, Rig
 from project import config
 from project.clicks.drain import drain_batch
@@ -58,7 +59,7 @@ def measure_singles(rig: Rig) -> list[Row]:
     reached: list[float] = []
     empty: list[Load] = []
     peers: list[float] = []
-    with empty_route(rig) as empty_url, served(rig, "benchmarks.click_jobs:app") as jobs_url:
+    with empty_route(rig) as empty_url, served(rig, "benchmarks.peers.rq_clicks:app") as jobs_url:
         _send(url, WARM_UP_SECONDS)
         generate_load(empty_url, [post(empty_url, b"{}")], seconds=WARM_UP_SECONDS)
         for _ in range(rig.options.rounds):
@@ -98,47 +99,46 @@ def measure_singles(rig: Rig) -> list[Row]:
 
 def measure_against_node(rig: Rig) -> list[Row]:
     """Measure single clicks against a service in Node, and against what Postgres commits."""
-    reason = node_peer.why_no_node()
-    program = node_peer.pgbench()
+    try:
+        with fastify(rig) as service:
+            return _against_node(rig, service)
+    except Missing as reason:
+        return _against_node(rig, None, reason)
+
+
+def _against_node(rig: Rig, node: Fastify | None, reason: Missing | None = None) -> list[Row]:
+    program = pgbench.find()
     seconds = rig.options.seconds(PEER_SECONDS)
     url = f"{rig.stack.api_url}/api/webhook/clicks"
     ours: list[float] = []
-    node: list[float] = []
+    theirs: list[float] = []
     commits: list[float] = []
     _empty(rig)
-    node_peer.make_tables(rig)
-    with nullcontext(None) if reason else node_peer.fastify(rig) as node_url:
-        for target in filter(None, (url, node_url)):
-            _send(target, WARM_UP_SECONDS)
-        for _ in range(rig.options.rounds):
-            rig.wait_until_idle()
-            ours.append(_send(url, seconds).per_second)
-            rig.wait_until_idle()
-            if node_url:
-                node.append(_send(node_url, seconds).per_second)
-            if program:
-                commits.append(
-                    node_peer.commits_per_second(
-                        rig, program, connections=CONNECTIONS, seconds=seconds
-                    )
-                )
-    rates = Figure(tuple(ours), "/s")
-    rows = []
-    if node:
-        against = "Fastify and pg, a commit per click, 2 processes"
-        rows.append(
-            at_least(
-                "single signed clicks on disk", rates, against, Figure(tuple(node), "/s"), OF_NODE
+    for target in (url, *([node.clicks_url] if node else [])):
+        _send(target, WARM_UP_SECONDS)
+    for _ in range(rig.options.rounds):
+        rig.wait_until_idle()
+        rig.machine.wait_until_quiet()
+        ours.append(_send(url, seconds).per_second)
+        rig.wait_until_idle()
+        if node:
+            theirs.append(_send(node.clicks_url, seconds).per_second)
+        if program:
+            commits.append(
+                pgbench.commits_per_second(rig, program, connections=CONNECTIONS, seconds=seconds)
             )
-        )
-    else:
-        print(f"no peer in Node: {reason}", file=sys.stderr)
-    if commits:
-        against = f"one-row INSERTs, pgbench -c {CONNECTIONS} -M prepared"
-        rows.append(at_least("the same", rates, against, Figure(tuple(commits), "/s"), OF_COMMITS))
-    else:
-        print("no pgbench found", file=sys.stderr)
-    return rows
+    work = "single signed clicks on disk"
+    rate = Figure(tuple(ours), "/s")
+    peer = "Fastify and pg, a commit per click, 2 processes"
+    bare = f"one-row INSERTs, pgbench -c {CONNECTIONS} -M prepared"
+    return [
+        at_least(work, rate, peer, Figure(tuple(theirs), "/s"), OF_NODE)
+        if theirs
+        else not_measured(work, rate, peer, reason),
+        at_least(work, rate, bare, Figure(tuple(commits), "/s"), OF_COMMITS)
+        if commits
+        else not_measured(work, rate, bare, "no pgbench found"),
+    ]
 
 
 def measure_batches(rig: Rig) -> list[Row]:
@@ -254,10 +254,9 @@ def _run_jobs(rig: Rig, url: str) -> float:
     """Return how many clicks a second reached the table with a job for each."""
     clicks = rig.options.size(PEER_CLICKS)
     before = rig.value("SELECT count(*) FROM clicks")
+    requests = _singles(url, clicks)
     started = time.perf_counter()
-    for request in _singles(url, clicks):
-        with urllib.request.urlopen(_as_request(url, request)) as answer:
-            answer.read()
+    send_all(url, requests, connections=CONNECTIONS)
     while rig.value("SELECT count(*) FROM clicks") - before < clicks:
         if time.perf_counter() - started > 120:
             raise BenchmarkError("The jobs of the peer do not come to an end.")

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import quantiles
@@ -19,6 +20,8 @@ ANSWER_SECONDS = 10.0
 RECEIVE_BYTES = 65_536
 HEAD_END = b"\r\n\r\n"
 SUCCESS = (b"200", b"202")
+START_SECONDS = 15
+SEND_ALL_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,44 @@ def generate_load(
 
     Raises LoadError unless all are answered 200 or 202.
     """
-    parts = urlsplit(url)
-    address = (parts.hostname or "", parts.port or 80)
-    opened = [_Connection(address) for _ in range(connections)]
-    try:
+    with _connected(url, connections) as opened:
         return _summary(_exchange(opened, cycle(requests), seconds, per_second), seconds)
+
+
+def send_all(url: str, requests: Sequence[bytes], *, connections: int = 32) -> None:
+    """Send each request once, as fast as they are answered.
+
+    Raises LoadError unless all are answered 200 or 202.
+    """
+    with _connected(url, min(connections, len(requests))) as opened:
+        took = _exchange(opened, iter(requests), SEND_ALL_SECONDS, None)
+    if len(took) < len(requests):
+        raise LoadError(f"{len(took)} of {len(requests)} were answered in {SEND_ALL_SECONDS:g} s.")
+
+
+def wait_for(url: str) -> None:
+    """Wait until somebody listens there. Raises LoadError after a while."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(_address(url), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise LoadError(f"{url} was not served in time.")
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 80
+
+
+@contextmanager
+def _connected(url: str, connections: int) -> Iterator[Sequence[_Connection]]:
+    opened = [_Connection(_address(url)) for _ in range(connections)]
+    try:
+        yield opened
     finally:
         for connection in opened:
             connection.socket.close()
@@ -111,20 +147,24 @@ def _exchange(
     seconds: float,
     per_second: float | None,
 ) -> list[float]:
-    """Keep the connections busy until the time is up and return the duration of each request."""
+    """Keep the connections busy until the time is up or all is sent; return each duration."""
     took: list[float] = []
     idle = deque(connections)
     pause = 1 / per_second if per_second else 0.0
+    request = next(requests, None)
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         next_at = time.perf_counter()
         ends_at = next_at + seconds
         while (now := time.perf_counter()) < ends_at:
-            while idle and next_at <= now:
-                idle.popleft().send(next(requests))
+            while request is not None and idle and next_at <= now:
+                idle.popleft().send(request)
+                request = next(requests, None)
                 next_at += pause
-            waits_for_pace = bool(idle)
+            if request is None and len(idle) == len(connections):
+                break
+            waits_for_pace = request is not None and bool(idle)
             ready = selector.select(max(next_at - now, 0) if waits_for_pace else ANSWER_SECONDS)
             if not ready and not waits_for_pace:
                 raise LoadError(f"No answer within {ANSWER_SECONDS:g} s.")

@@ -1,9 +1,10 @@
-"""The purchase-run: against a job per purchase, and in a table fifty times as large."""
+"""The purchase-run: against jobs on RQ, and in a table fifty times as large."""
 
 from benchmarks import data, sizes
-from benchmarks.peers import check_one
+from benchmarks.peers.rq_jobs import check_some
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
+from project.config import get_settings
 from project.core.work.queues import QueueName, wake
 from project.mobile.purchases.service import PURCHASES_DUE
 
@@ -34,7 +35,7 @@ def measure_against_peer(rig: Rig) -> list[Row]:
         theirs.append(_run_peer(rig, of_peer))
         both.append(_run_ours_and_deliver(rig, due))
     peer = Figure(tuple(theirs), "/s")
-    against = f"a job per purchase (rate over {of_peer:,})"
+    against = f"jobs on RQ, a commit per purchase (rate over {of_peer:,})"
     return [
         at_least(
             f"purchase-run, {due:,} due, store answers in 50 ms",
@@ -106,11 +107,10 @@ def _run_peer(rig: Rig, due: int) -> float:
     data.hold_back_purchases(rig)
     rig.settle()
     ids = [row.id for row in rig.rows("SELECT id FROM purchases ORDER BY due_at")]
-    queue = rig.queue(QueueName.MEDIUM)
+    in_flight = rig.calls_in_flight(get_settings().store_concurrency)
 
     def enqueue() -> None:
-        for purchase_id in ids:
-            queue.enqueue(check_one, purchase_id)
+        rig.enqueue(QueueName.MEDIUM, check_some, ids, in_flight=in_flight)
 
     seconds = rig.seconds_until_none(UNFINISHED, enqueue)
     _require_each_once(rig, due)

@@ -47,6 +47,8 @@ class Row:
     ratio: float | None = None
     target: str = ""
     met: bool | None = None
+    foreign_share: float | None = None
+    """Which part of the machine others had meanwhile, from 0 to 1; None if it is not known."""
 
 
 def at_least(
@@ -59,6 +61,11 @@ def at_least(
     return Row(work, ours, against, theirs, ratio, f"at least {wanted:g}", ratio >= wanted)
 
 
+def not_measured(work: str, ours: Figure, against: str, reason: object) -> Row:
+    """Say why there is nothing to compare with."""
+    return Row(work, ours, f"{against}: skipped, {reason}")
+
+
 def at_most(work: str, ours: Figure, wanted: float) -> Row:
     """Hold a duration against a bound in its own unit."""
     return Row(work, ours, target=f"under {wanted:g} {ours.unit}", met=ours.median < wanted)
@@ -69,7 +76,7 @@ def print_table(rows: Sequence[Row], *, title: str, notes: Sequence[str]) -> Non
     table = Table(title=title, title_justify="left", show_lines=True)
     for heading in ("work", "ours", "against", "their figure"):
         table.add_column(heading)
-    for heading in ("ratio", "target", ""):
+    for heading in ("ratio", "target", "", "others' load"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(*_cells(row))
@@ -106,6 +113,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.ratio:.2f}" if row.ratio is not None else "",
         row.target,
         "" if row.met is None else MET if row.met else MISSED,
+        "" if row.foreign_share is None else f"{row.foreign_share:.0%}",
     )
 
 

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
 from rq import Queue
 from sqlalchemy import text
 
+from benchmarks.machine import Machine
 from ops import postgres
 from ops.ports import LOOPBACK
 from project import config, create_app
@@ -22,6 +24,8 @@ from tests.support.stack import Stack, running_stack
 WORKERS = 8
 POLL_SECONDS = 0.05
 FINISH_SECONDS = 240
+ROWS_PER_CALL = 2
+Id = TypeVar("Id", int, UUID)
 
 
 class BenchmarkError(Exception):
@@ -35,6 +39,7 @@ class Options:
     scale: float = 1.0
     rounds: int = 3
     use_wrk: bool = False
+    wait_seconds: float = 120.0
 
     def size(self, full: int) -> int:
         """Return a size at this scale."""
@@ -51,6 +56,7 @@ class Rig:
 
     stack: Stack
     options: Options
+    machine: Machine
 
     @property
     def simulator(self) -> SimulatorClient:
@@ -75,9 +81,14 @@ class Rig:
         found = self.rows(query, **parameters)
         return found[0][0] if found else None
 
+    @property
+    def plain_database_url(self) -> str:
+        """Return the database's URL as everybody but SQLAlchemy spells it."""
+        return self.stack.environment["DATABASE_URL"].replace("+psycopg", "", 1)
+
     def raw_connection(self) -> psycopg.Connection[Any]:
         """Connect as the application does, without SQLAlchemy; the caller closes it."""
-        return psycopg.connect(self.stack.environment["DATABASE_URL"].replace("+psycopg", "", 1))
+        return psycopg.connect(self.plain_database_url)
 
     def require(self, wanted: int, query: str, **parameters: Any) -> None:
         """Raise BenchmarkError unless the query counts what is wanted."""
@@ -85,15 +96,33 @@ class Rig:
         if found != wanted:
             raise BenchmarkError(f"{wanted} were expected, {found} were found by: {query}")
 
-    def queue(self, name: QueueName) -> Queue:
-        """Return the queue that the workers take from."""
-        return rq_queue(name)
+    def calls_in_flight(self, per_process: int) -> int:
+        """Return how many calls of one kind of work the workers make at once, all together."""
+        return per_process * max(1, WORKERS // 2)
+
+    def enqueue(
+        self,
+        name: QueueName,
+        job: Callable[[Sequence[Id], int], None],
+        ids: Sequence[Id],
+        *,
+        in_flight: int,
+    ) -> None:
+        """Queue jobs for these rows in bulk; the workers make `in_flight` calls at once, together.
+
+        A job is given some of the rows, and how many calls it may make at once.
+        """
+        threads = max(1, in_flight // WORKERS)
+        size = min(ROWS_PER_CALL * threads, -(-len(ids) // WORKERS))
+        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+        rq_queue(name).enqueue_many([Queue.prepare_data(job, (part, threads)) for part in parts])
 
     def settle(self) -> None:
-        """Refresh the statistics and write everything out, so that each run starts alike."""
+        """Refresh the statistics, write everything out, await a quiet machine: all start alike."""
         self.execute("VACUUM ANALYZE")
         with _superuser(self.stack) as connection:
             connection.execute("CHECKPOINT")
+        self.machine.wait_until_quiet()
 
     def seconds_until_none(
         self, unfinished: str, start: Callable[[], object], **parameters: Any
@@ -101,11 +130,16 @@ class Rig:
         """Start the work and return after how many seconds the query finds no row any more."""
         started = time.perf_counter()
         start()
+        self.wait_until_none(unfinished, **parameters)
+        return time.perf_counter() - started
+
+    def wait_until_none(self, unfinished: str, **parameters: Any) -> None:
+        """Wait until the query finds no row any more. Raises BenchmarkError after a while."""
+        deadline = time.monotonic() + FINISH_SECONDS
         while self.rows(unfinished, **parameters):
-            if time.perf_counter() - started > FINISH_SECONDS:
+            if time.monotonic() > deadline:
                 raise BenchmarkError(f"Not finished within {FINISH_SECONDS} s: {unfinished}")
             time.sleep(POLL_SECONDS)
-        return time.perf_counter() - started
 
     def wait_until_idle(self) -> None:
         """Wait until no worker works through anything and the queues are empty."""
@@ -150,7 +184,7 @@ def running_rig(options: Options) -> Iterator[Rig]:
         config.use_settings(None)
         try:
             with create_app().app_context():
-                yield Rig(stack, options)
+                yield Rig(stack, options, Machine(options.wait_seconds))
                 db.engine.dispose()
         finally:
             config.use_settings(None)

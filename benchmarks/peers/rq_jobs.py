@@ -1,16 +1,22 @@
-"""The peers: one RQ job per row, written the way it is usually done.
+"""The peers on RQ: rows through the ORM and a commit for each, as it is usually written.
 
-Each job loads its row through the ORM, calls out with `requests`, changes the row and commits.
-They run on the same workers, in the same tables, with the same engine as ours.
+A job takes some rows, calls out with `requests` over kept connections, as many at once as ours, and
+records each answer as it comes. They run on the same workers, in the same
+tables, with the same engine as ours.
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TypeVar
 from uuid import UUID
 
 import requests
 import uuid_utils.compat
 from dateutil.relativedelta import relativedelta
+from requests.adapters import HTTPAdapter
 from sqlalchemy import select
 
 from project.billing.models import (
@@ -32,26 +38,74 @@ from project.weather.messages.receipts import callback_url
 from project.weather.models import Message, MessageEvent
 
 STORE_TIME = timezone(timedelta(hours=-6))
+JSON = {"Content-Type": "application/json"}
+
+Row = TypeVar("Row")
+Id = TypeVar("Id", int, UUID)
 
 
-def check_one(purchase_id: int) -> None:
-    """Ask the store about one purchase; record its answer, an event and a callback."""
+@dataclass(frozen=True)
+class Call:
+    """A POST to be made by a thread, which touches no row."""
+
+    url: str
+    body: bytes
+    timeout_seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    auth: tuple[str, str] | None = None
+
+
+def _work_through(
+    ids: Sequence[Id],
+    threads: int,
+    prepare: Callable[[Id], tuple[Row, Call]],
+    record: Callable[[Row, requests.Response], None],
+) -> None:
+    """Load each row, make its call in a thread, record and commit each answer as it comes."""
+    with requests.Session() as session, ThreadPoolExecutor(threads) as pool:
+        session.mount("http://", HTTPAdapter(pool_maxsize=threads))
+
+        def post(call: Call) -> requests.Response:
+            return session.post(
+                call.url,
+                data=call.body,
+                headers=call.headers,
+                auth=call.auth,
+                timeout=call.timeout_seconds,
+                allow_redirects=False,
+            )
+
+        rows = {}
+        for id_ in ids:
+            row, call = prepare(id_)
+            db.session.commit()
+            rows[pool.submit(post, call)] = row
+        for answered in as_completed(rows):
+            answer = answered.result()
+            answer.raise_for_status()
+            record(rows[answered], answer)
+            db.session.commit()
+
+
+def check_some(ids: Sequence[int], threads: int) -> None:
+    """Ask the store about purchases; record its answers, an event and a callback for each."""
+    _work_through(ids, threads, _question, _change)
+
+
+def _question(purchase_id: int) -> tuple[Purchase, Call]:
     settings = get_settings()
     purchase = db.session.get_one(Purchase, purchase_id)
     ios = purchase.os == DeviceOs.IOS
     url = settings.app_store_url if ios else settings.google_play_url
-    answer = requests.post(
-        f"{url}/verify", json={"receipt": purchase.receipt}, timeout=settings.store_timeout_seconds
-    )
-    answer.raise_for_status()
-    _change(purchase, answer.json())
-    db.session.commit()
+    body = json.dumps({"receipt": purchase.receipt}).encode()
+    return purchase, Call(f"{url}/verify", body, settings.store_timeout_seconds, JSON)
 
 
-def _change(purchase: Purchase, said: dict[str, str]) -> None:
+def _change(purchase: Purchase, answer: requests.Response) -> None:
+    verdict = answer.json()
     now = datetime.now(UTC)
-    if said["status"]:
-        local = datetime.fromisoformat(said["expire-date"]).replace(tzinfo=STORE_TIME)
+    if verdict["status"]:
+        local = datetime.fromisoformat(verdict["expire-date"]).replace(tzinfo=STORE_TIME)
         purchase.state = PurchaseState.ACTIVE
         purchase.expire_date = purchase.due_at = local.astimezone(UTC)
         _tell(purchase, "renewed", now)
@@ -96,19 +150,26 @@ def _tell(purchase: Purchase, type_: str, now: datetime) -> None:
     )
 
 
-def send_one(message_id: UUID) -> None:
-    """Send one message; record the gateway's answer."""
+def send_some(ids: Sequence[UUID], threads: int) -> None:
+    """Send messages; record the gateway's answers."""
+    _work_through(ids, threads, _order, _accept)
+
+
+def _order(message_id: UUID) -> tuple[Message, Call]:
     settings = get_settings()
     message = db.session.get_one(Message, message_id)
-    gateway = settings.sms_gateways[0]
     order = {
         "msisdn": message.msisdn,
         "msgid": str(message.id),
         "text": message.text,
         "callback": callback_url(),
     }
-    answer = requests.post(gateway, json=order, timeout=settings.sms_timeout_seconds)
-    answer.raise_for_status()
+    body = json.dumps(order).encode()
+    return message, Call(settings.sms_gateways[0], body, settings.sms_timeout_seconds, JSON)
+
+
+def _accept(message: Message, answer: requests.Response) -> None:
+    gateway = get_settings().sms_gateways[0]
     now = datetime.now(UTC)
     message.state = answer.json()["status"]
     message.gateway = gateway
@@ -127,33 +188,35 @@ def send_one(message_id: UUID) -> None:
             received_at=now,
         )
     )
-    db.session.commit()
 
 
-def deliver_one(callback_id: int) -> None:
-    """Send one callback; record the attempt and what became of the callback."""
+def deliver_some(ids: Sequence[int], threads: int) -> None:
+    """Send callbacks; record each attempt and what became of its callback."""
+    _work_through(ids, threads, _delivery, _record)
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    callback: Callback
+    endpoint: Endpoint
+    sent_at: datetime
+
+
+def _delivery(callback_id: int) -> tuple[_Delivery, Call]:
     callback = db.session.get_one(Callback, callback_id)
     endpoint = db.session.get_one(Endpoint, callback.endpoint_id)
     sent_at = datetime.now(UTC)
     body = callback.body.encode()
-    secrets = [decrypt(endpoint.secret)]
-    answer = requests.post(
-        endpoint.url,
-        data=body,
-        headers={
-            **signing_headers(str(callback.event_id), body, secrets, sent_at),
-            "Content-Type": "application/json",
-        },
-        timeout=get_settings().callback_timeout_seconds,
-        allow_redirects=False,
+    headers = signing_headers(str(callback.event_id), body, [decrypt(endpoint.secret)], sent_at)
+    timeout = get_settings().callback_timeout_seconds
+    return (
+        _Delivery(callback, endpoint, sent_at),
+        Call(endpoint.url, body, timeout, {**headers, **JSON}),
     )
-    _record(callback, endpoint, answer, sent_at)
-    db.session.commit()
 
 
-def _record(
-    callback: Callback, endpoint: Endpoint, answer: requests.Response, sent_at: datetime
-) -> None:
+def _record(delivery: _Delivery, answer: requests.Response) -> None:
+    callback, endpoint, sent_at = delivery.callback, delivery.endpoint, delivery.sent_at
     now = datetime.now(UTC)
     delivered = answer.status_code in (200, 201)
     callback.attempts += 1
@@ -177,24 +240,25 @@ def _record(
     )
 
 
-def charge_one(subscription_id: int) -> None:
-    """Charge one subscription: commit its payment, ask the provider, record the answer."""
+def charge_some(ids: Sequence[int], threads: int) -> None:
+    """Charge subscriptions: commit a payment, ask the provider, record the answer."""
+    _work_through(ids, threads, _charge, _settle)
+
+
+def _charge(subscription_id: int) -> tuple[tuple[Payment, Subscription], Call]:
+    settings = get_settings()
     subscription = db.session.get_one(Subscription, subscription_id)
     customer = db.session.get_one(Customer, subscription.customer_id)
     package = db.session.get_one(Package, subscription.package_id)
     payment = _new_payment(subscription, customer, package)
     db.session.add(payment)
-    db.session.commit()
-    answer = requests.post(
-        f"{get_settings().yookassa_url}/payments",
-        data=json.dumps(_charge(payment, customer)),
-        headers={"Idempotence-Key": str(payment.id), "Content-Type": "application/json"},
-        auth=(get_settings().yookassa_shop_id, get_settings().yookassa_secret_key),
-        timeout=get_settings().provider_timeout_seconds,
+    return (payment, subscription), Call(
+        f"{settings.yookassa_url}/payments",
+        json.dumps(_order_of(payment, customer)).encode(),
+        settings.provider_timeout_seconds,
+        {"Idempotence-Key": str(payment.id), **JSON},
+        (settings.yookassa_shop_id, settings.yookassa_secret_key),
     )
-    answer.raise_for_status()
-    _settle(payment, subscription, answer.json())
-    db.session.commit()
 
 
 def _new_payment(subscription: Subscription, customer: Customer, package: Package) -> Payment:
@@ -219,7 +283,7 @@ def _new_payment(subscription: Subscription, customer: Customer, package: Packag
     )
 
 
-def _charge(payment: Payment, customer: Customer) -> dict[str, object]:
+def _order_of(payment: Payment, customer: Customer) -> dict[str, object]:
     return {
         "amount": {"value": f"{payment.amount / 100:.2f}", "currency": payment.currency},
         "capture": True,
@@ -232,11 +296,13 @@ def _charge(payment: Payment, customer: Customer) -> dict[str, object]:
     }
 
 
-def _settle(payment: Payment, subscription: Subscription, said: dict[str, str]) -> None:
-    if said["status"] != "succeeded":
-        raise RuntimeError(f"The provider refused: {said}")
+def _settle(charged: tuple[Payment, Subscription], answer: requests.Response) -> None:
+    payment, subscription = charged
+    result = answer.json()
+    if result["status"] != "succeeded":
+        raise RuntimeError(f"The provider refused: {result}")
     now = datetime.now(UTC)
-    payment.external_id = said["id"]
+    payment.external_id = result["id"]
     payment.state = PaymentState.SUCCEEDED
     payment.settled_at = now
     payment.due_at = None

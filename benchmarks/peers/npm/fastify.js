@@ -9,7 +9,7 @@ const PROCESSES = 2;
 const POOL = 20;
 const INSERT = {
   name: "take-click",
-  text: `INSERT INTO peer_clicks (click_id, offer_id, source, clicked_at, signature)
+  text: `INSERT INTO peer.clicks (click_id, offer_id, source, clicked_at, signature)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (click_id) DO NOTHING`,
 };
 
@@ -31,6 +31,10 @@ async function serve() {
   const pool = new pg.Pool({ connectionString: process.env.PEER_DATABASE_URL, max: POOL });
   const app = Fastify({ logger: false });
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
+    if (request.url === "/empty") {
+      done(null, undefined);
+      return;
+    }
     const signed = createHmac("sha256", process.env.PEER_SECRET).update(body).digest("hex");
     const given = Buffer.from(String(request.headers["x-signature"] ?? ""));
     const wanted = Buffer.from(`sha256=${signed}`);
@@ -50,6 +54,7 @@ async function serve() {
     await pool.query({ ...INSERT, values });
     return reply.code(202).send({ status: "success", click_id: click.click_id });
   });
+  app.post("/empty", async () => "");
   await app.listen({ host: "127.0.0.1", port: Number(process.env.PORT), backlog: 2048 });
 }
 
