@@ -128,7 +128,7 @@ class SmsGateways:
         made = await self._take(gateway, msgid, msisdn, text)
         if callback and kind != "silent":
             status = "failed" if kind == "undeliverable" else "delivered"
-            self._tell(callback, json.dumps({"msgid": msgid, "status": status}).encode())
+            self._post_receipt(callback, json.dumps({"msgid": msgid, "status": status}).encode())
         return json_answer({"status": "accepted", "reference": made.reference})
 
     async def send_as_twilio(self, request: web.Request) -> web.Response:
@@ -150,7 +150,7 @@ class SmsGateways:
         made.reference = "SM" + hashlib.md5(made.reference.encode()).hexdigest()  # noqa: S324
         callback = form.get("StatusCallback")
         if callback and kind != "silent":
-            self._tell_as_twilio(callback, made, failed=kind == "undeliverable")
+            self._post_receipt_as_twilio(callback, made, failed=kind == "undeliverable")
         return json_answer(_twilio_shown(request.match_info["account"], made), 201)
 
     async def list_as_twilio(self, request: web.Request) -> web.Response:
@@ -180,7 +180,7 @@ class SmsGateways:
         counters["requests"] += first
         return counters
 
-    def _tell(self, url: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _post_receipt(self, url: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         if self._receipt_after is None:
             return
         for _ in range(self._receipt_times):
@@ -190,7 +190,7 @@ class SmsGateways:
                 url, body, after_seconds=self._receipt_after + wait, headers=sent_with
             )
 
-    def _tell_as_twilio(self, url: str, message: Message, *, failed: bool) -> None:
+    def _post_receipt_as_twilio(self, url: str, message: Message, *, failed: bool) -> None:
         statuses = ("sent", "undelivered" if failed else "delivered")
         for status in statuses:
             form = {"MessageSid": message.reference, "MessageStatus": status, "To": message.msisdn}
@@ -198,7 +198,7 @@ class SmsGateways:
                 "Content-Type": "application/x-www-form-urlencoded",
                 "X-Twilio-Signature": twilio_signature(url, form),
             }
-            self._tell(url, urlencode(form).encode(), headers)
+            self._post_receipt(url, urlencode(form).encode(), headers)
 
     async def change_settings(self, request: web.Request) -> web.Response:
         """Change when receipts come (null: never), how often each, and in which order."""

@@ -7,9 +7,9 @@ from aiohttp import web
 
 from simulator.clock import Clock
 from simulator.json_http import json_answer, not_found
-from simulator.yookassa.books import Books
 from simulator.yookassa.control import YooKassaControl
 from simulator.yookassa.outcomes import PENDING, SUCCEEDED, Outcome, Outcomes
+from simulator.yookassa.payment_store import PaymentStore
 from simulator.yookassa.payments import Payment
 from simulator.yookassa.queries import cursor, parse_query
 from simulator.yookassa.requests import (
@@ -34,14 +34,14 @@ class YooKassa:
     def __init__(self, clock: Clock) -> None:
         self._outcomes = Outcomes()
         self._webhooks = Webhooks()
-        self._books = Books(clock, tell=self._webhooks.tell)
-        self._control = YooKassaControl(self._books, self._outcomes, self._webhooks)
+        self._payments = PaymentStore(clock, on_final=self._webhooks.send)
+        self._control = YooKassaControl(self._payments, self._outcomes, self._webhooks)
 
     def reset(self) -> None:
         """Forget all payments, scripts, settings and notices."""
         self._webhooks.reset()
         self._outcomes.reset()
-        self._books.reset()
+        self._payments.reset()
 
     async def close(self, _: web.Application) -> None:
         """Stop the notices."""
@@ -63,8 +63,8 @@ class YooKassa:
         key = idempotence_key(request)
         data = await read_body(request)
         body_digest = digest(data)
-        now = await self._books.now()
-        made = self._books.made_with(key, now)
+        now = await self._payments.now()
+        made = self._payments.made_with(key, now)
         if made is not None:
             if made.body_digest != body_digest:
                 raise invalid("Idempotence key duplicated", "Idempotence-Key")
@@ -73,7 +73,7 @@ class YooKassa:
         payment.account_id = account_id
         payment.idempotence_key = key
         payment.body_digest = body_digest
-        self._books.add(payment, now)
+        self._payments.add(payment, now)
         if payment.method_id is None:
             payment.confirmation_url = f"{request.scheme}://{request.host}{PAY}/{payment.id}"
         else:
@@ -84,8 +84,8 @@ class YooKassa:
     async def get_payment(self, request: web.Request) -> web.Response:
         """Answer one payment."""
         shop_id(request)
-        await self._books.now()
-        payment = self._books.get(request.match_info["id"])
+        await self._payments.now()
+        payment = self._payments.get(request.match_info["id"])
         if payment is None:
             raise Refused(404, "not_found", "Payment doesn't exist", "payment_id")
         return json_answer(payment.shown())
@@ -94,8 +94,10 @@ class YooKassa:
         """Answer a page of payments, newest first."""
         shop_id(request)
         query = parse_query(request.query)
-        await self._books.now()
-        timeline = self._books.all if query.status is None else self._books.by_status[query.status]
+        await self._payments.now()
+        timeline = (
+            self._payments.all if query.status is None else self._payments.by_status[query.status]
+        )
         found = filter(query.accepts, timeline.newest_first(query.low, query.high))
         page = list(islice(found, query.limit))
         items = [payment.shown() for payment in page]
@@ -106,18 +108,18 @@ class YooKassa:
 
     async def pay(self, request: web.Request) -> web.Response:
         """Pay as a person would, and go back to the shop."""
-        now = await self._books.now()
-        payment = self._books.get(request.match_info["id"])
+        now = await self._payments.now()
+        payment = self._payments.get(request.match_info["id"])
         if payment is None or payment.return_url is None:
             raise not_found("no such payment to confirm")
         if payment.status == PENDING:
-            self._books.settle(payment, Outcome(SUCCEEDED).with_capture(payment.capture), now)
+            self._payments.settle(payment, Outcome(SUCCEEDED).with_capture(payment.capture), now)
         return web.Response(status=302, headers={"Location": payment.return_url})
 
     def _charge(self, payment: Payment, outcome: Outcome, at: datetime) -> None:
         if outcome.status != PENDING:
-            self._books.settle(payment, outcome, at)
+            self._payments.settle(payment, outcome, at)
             return
         seconds = self._outcomes.settle_after_seconds
         if seconds is not None and outcome.becomes is not None:
-            self._books.settle_later(payment, outcome.becomes, at + timedelta(seconds=seconds))
+            self._payments.settle_later(payment, outcome.becomes, at + timedelta(seconds=seconds))

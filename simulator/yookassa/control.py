@@ -7,7 +7,6 @@ from datetime import datetime
 from aiohttp import web
 
 from simulator.json_http import bad_request, json_answer, not_found, read_object, reject_unknown
-from simulator.yookassa.books import Books
 from simulator.yookassa.control_orders import (
     AddedPayment,
     outcome_text,
@@ -23,6 +22,7 @@ from simulator.yookassa.control_orders import (
     url_or_none,
 )
 from simulator.yookassa.outcomes import SUCCEEDED, Outcomes, Script
+from simulator.yookassa.payment_store import PaymentStore
 from simulator.yookassa.payments import Payment, decimal
 from simulator.yookassa.webhooks import Webhooks
 
@@ -44,8 +44,8 @@ SETTINGS = frozenset(
 class YooKassaControl:
     """The control API of the provider; it asks for no credentials."""
 
-    def __init__(self, books: Books, outcomes: Outcomes, webhooks: Webhooks) -> None:
-        self._books = books
+    def __init__(self, payments: PaymentStore, outcomes: Outcomes, webhooks: Webhooks) -> None:
+        self._payments = payments
         self._outcomes = outcomes
         self._webhooks = webhooks
 
@@ -121,14 +121,14 @@ class YooKassaControl:
         limit = request.query.get("limit", str(SHOWN_PAYMENTS))
         if not limit.isdecimal() or len(limit) > 9:
             raise bad_request("limit is not a whole number")
-        await self._books.now()
-        newest = zip(range(int(limit)), self._books.all.newest_first(), strict=False)
+        await self._payments.now()
+        newest = zip(range(int(limit)), self._payments.all.newest_first(), strict=False)
         return json_answer(
             {
-                "count": len(self._books.all),
+                "count": len(self._payments.all),
                 "by_status": {
                     status: len(timeline)
-                    for status, timeline in self._books.by_status.items()
+                    for status, timeline in self._payments.by_status.items()
                     if len(timeline)
                 },
                 "items": [_shown(payment) for _, payment in newest],
@@ -142,44 +142,44 @@ class YooKassaControl:
         except (ValueError, RecursionError):
             raise bad_request("the body is not JSON") from None
         if not isinstance(data, list):
-            payment = self._add(parse_added(data), await self._books.now())
+            payment = self._add(parse_added(data), await self._payments.now())
             return json_answer(_shown(payment), status=201)
         added = [parse_added(one) for one in data]
-        now = await self._books.now()
+        now = await self._payments.now()
         return json_answer({"ids": [self._add(one, now).id for one in added]}, status=201)
 
     async def tamper(self, request: web.Request) -> web.Response:
         """Change a payment behind the provider's back, also a final one; no notice is sent."""
         change = parse_tampering(await read_object(request))
-        now = await self._books.now()
+        now = await self._payments.now()
         payment = self._payment(request)
         payment.value = change.value or payment.value
         payment.currency = change.currency or payment.currency
         if change.metadata is not None:
             payment.metadata = change.metadata
         if change.outcome is not None:
-            self._books.change(payment, change.outcome, now)
+            self._payments.change(payment, change.outcome, now)
         return json_answer(_shown(payment))
 
     async def forget(self, request: web.Request) -> web.Response:
         """Take a payment and its idempotence key out of the books."""
-        self._books.forget(self._payment(request))
+        self._payments.forget(self._payment(request))
         return json_answer({"removed": 1})
 
     async def settle(self, request: web.Request) -> web.Response:
         """Settle an open payment, as a person or the bank would."""
         outcome = parse_settlement(await read_object(request))
-        now = await self._books.now()
+        now = await self._payments.now()
         payment = self._payment(request)
         if payment.is_final:
             raise bad_request(f"the payment is {payment.status} already")
-        self._books.settle(payment, outcome, now)
+        self._payments.settle(payment, outcome, now)
         return json_answer(_shown(payment))
 
     async def refund(self, request: web.Request) -> web.Response:
         """Give money of a payment back, as the shop would in its cabinet: a part, or the rest."""
         order = parse_refund(await read_object(request))
-        now = await self._books.now()
+        now = await self._payments.now()
         payment = self._payment(request)
         left = payment.minor_units - payment.refunded
         amount = left if order.minor_units is None else order.minor_units
@@ -187,16 +187,16 @@ class YooKassaControl:
             raise bad_request(f"{decimal(left)} of the {payment.status} payment can be refunded")
         payment.refunded += amount
         if order.notify:
-            self._webhooks.tell_refund(payment, amount, now)
+            self._webhooks.send_refund(payment, amount, now)
         return json_answer(_shown(payment))
 
     async def show_summary(self, request: web.Request) -> web.Response:
         """Answer how often each thing was paid for, and what each customer paid."""
-        await self._books.now()
+        await self._payments.now()
         payment_ids: Counter[str] = Counter()
         keys: Counter[str] = Counter()
         customers: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for payment in self._books.all.newest_first():
+        for payment in self._payments.all.newest_first():
             paid = int(payment.status == SUCCEEDED)
             metadata = payment.metadata or {}
             if "payment_id" in metadata:
@@ -220,17 +220,17 @@ class YooKassaControl:
         )
 
     def _payment(self, request: web.Request) -> Payment:
-        payment = self._books.get(request.match_info["id"])
+        payment = self._payments.get(request.match_info["id"])
         if payment is None:
             raise not_found("no such payment")
         return payment
 
     def _add(self, added: AddedPayment, now: datetime) -> Payment:
         payment = added.payment
-        self._books.add(payment, added.created_at or now)
-        self._books.change(payment, added.outcome, payment.created_at)
+        self._payments.add(payment, added.created_at or now)
+        self._payments.change(payment, added.outcome, payment.created_at)
         if added.notify and payment.is_final:
-            self._webhooks.tell(payment)
+            self._webhooks.send(payment)
         return payment
 
 

@@ -27,11 +27,11 @@ class Webhooks(Outgoing):
         self.shuffle = False
         self.forget()
 
-    def tell(self, payment: Payment) -> None:
+    def send(self, payment: Payment) -> None:
         """Send what the payment is now, as often as it is set."""
-        self._tell(f"payment.{payment.status}", payment.shown())
+        self._post_event(f"payment.{payment.status}", payment.shown())
 
-    def tell_refund(self, payment: Payment, minor_units: int, now: datetime) -> None:
+    def send_refund(self, payment: Payment, minor_units: int, now: datetime) -> None:
         """Send that money of a payment was given back."""
         refund = {
             "id": str(uuid4()),
@@ -40,12 +40,12 @@ class Webhooks(Outgoing):
             "amount": {"value": decimal(minor_units), "currency": payment.currency},
             "created_at": iso(now),
         }
-        self._tell("refund.succeeded", refund)
+        self._post_event("refund.succeeded", refund)
 
-    def _tell(self, event: str, told: Mapping[str, object]) -> None:
+    def _post_event(self, event: str, payload: Mapping[str, object]) -> None:
         if self.url is None:
             return
-        notice = {"type": "notification", "event": event, "object": told}
+        notice = {"type": "notification", "event": event, "object": payload}
         body = json.dumps(notice).encode()
         for _ in range(self.times):
             wait = random.uniform(0, LONGEST_SHUFFLE_SECONDS) if self.shuffle else 0.0

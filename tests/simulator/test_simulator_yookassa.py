@@ -14,8 +14,8 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from simulator.client import Answer, SimulatorClient
-from simulator.yookassa.books import Books, Timeline
 from simulator.yookassa.outcomes import outcome_of_hash, parse_outcome
+from simulator.yookassa.payment_store import PaymentStore, Timeline
 from simulator.yookassa.payments import Payment
 
 if TYPE_CHECKING:
@@ -878,19 +878,19 @@ def test_reset_forgets_everything(simulator_process: SimulatorClient) -> None:
 def test_oldest_payments_are_forgotten_when_the_books_are_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("simulator.yookassa.books.KEPT_PAYMENTS", 10)
-    monkeypatch.setattr("simulator.yookassa.books.FORGOTTEN_AT_ONCE", 4)
-    books = Books(clock=None, tell=lambda _: None)  # type: ignore[arg-type]
+    monkeypatch.setattr("simulator.yookassa.payment_store.KEPT_PAYMENTS", 10)
+    monkeypatch.setattr("simulator.yookassa.payment_store.FORGOTTEN_AT_ONCE", 4)
+    store = PaymentStore(clock=None, on_final=lambda _: None)  # type: ignore[arg-type]
     start = datetime(2026, 1, 1, tzinfo=UTC)
     payments = [Payment("1.00", "RUB", idempotence_key=f"key-{number}") for number in range(11)]
 
     for number, payment in enumerate(payments):
-        books.add(payment, start + timedelta(minutes=-number if number == 10 else number))
+        store.add(payment, start + timedelta(minutes=-number if number == 10 else number))
 
-    assert list(books.all.newest_first()) == [*payments[9:3:-1], payments[10]]
-    assert books.get(payments[3].id) is None
-    assert books.made_with("key-3", start) is None
-    assert books.made_with("key-4", start) is payments[4]
+    assert list(store.all.newest_first()) == [*payments[9:3:-1], payments[10]]
+    assert store.get(payments[3].id) is None
+    assert store.made_with("key-3", start) is None
+    assert store.made_with("key-4", start) is payments[4]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The books of YooKassa: every payment, found by id, by idempotence key and by time."""
+"""The payments of YooKassa, found by id, by idempotence key and by time."""
 
 import heapq
 import itertools
@@ -52,12 +52,12 @@ class Timeline:
             yield self._payments[index]
 
 
-class Books:
-    """All payments; `tell` hears of each one that becomes final."""
+class PaymentStore:
+    """All payments; `on_final` is called with each one that becomes final."""
 
-    def __init__(self, clock: Clock, tell: Callable[[Payment], None]) -> None:
+    def __init__(self, clock: Clock, on_final: Callable[[Payment], None]) -> None:
         self._clock = clock
-        self._tell = tell
+        self._on_final = on_final
         self.reset()
 
     def reset(self) -> None:
@@ -118,7 +118,7 @@ class Books:
         if payment.status == SUCCEEDED and payment.save_method:
             payment.method_saved = True
         if payment.is_final:
-            self._tell(payment)
+            self._on_final(payment)
 
     def change(self, payment: Payment, outcome: Outcome, at: datetime) -> None:
         """Set the status of any payment, and tell nobody."""
