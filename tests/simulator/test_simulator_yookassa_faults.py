@@ -109,9 +109,9 @@ def test_notices_can_be_doubled_and_shuffled(simulator_process: SimulatorClient)
 
     ids = [pay(simulator_process, f"key-{number}")["id"] for number in range(30)]
 
-    told = [notice["object"]["id"] for notice in notices(simulator_process, 60)]
-    assert Counter(told) == dict.fromkeys(ids, 2)
-    assert told != [payment_id for payment_id in ids for _ in range(2)]
+    sent = [notice["object"]["id"] for notice in notices(simulator_process, 60)]
+    assert Counter(sent) == dict.fromkeys(ids, 2)
+    assert sent != [payment_id for payment_id in ids for _ in range(2)]
 
 
 def test_notice_that_is_not_taken_is_counted_and_harms_nothing(
@@ -147,12 +147,12 @@ def test_slow_receiver_does_not_slow_the_payments(simulator_process: SimulatorCl
 def test_reset_forgets_the_notices_that_wait(shuffle: bool) -> None:
     async def failed_sendings() -> int:
         webhooks = Webhooks()
-        for told in (40, 1):
+        for sent in (40, 1):
             webhooks.reset()
             webhooks.url, webhooks.shuffle = "http://127.0.0.1:9/", shuffle
-            for _ in range(told):
-                webhooks.tell(Payment("1.00", "RUB", status="succeeded"))
-            assert webhooks.counters()["waiting"] >= told
+            for _ in range(sent):
+                webhooks.send(Payment("1.00", "RUB", status="succeeded"))
+            assert webhooks.counters()["waiting"] >= sent
         await asyncio.sleep(LONGEST_SHUFFLE_SECONDS + 0.1)
         while webhooks.counters()["waiting"]:
             await asyncio.sleep(0.01)
