@@ -37,8 +37,9 @@ from project.core.work import pump
 from project.extensions import db
 from project.mobile.apps import service as apps
 from project.mobile.devices import service as devices
-from project.mobile.models import App, Device, DeviceOs, Purchase
+from project.mobile.models import App, Device, Purchase
 from project.mobile.purchases import service as purchases
+from project.mobile.states import DeviceOs
 from project.mobile.stores.base import Refused, StoreAnswer, Unavailable, Verified
 from project.weather.forecasts.bulk_upsert import ForecastRow, save_forecasts
 from project.weather.forecasts.nearest import load_tree
@@ -105,7 +106,7 @@ class Seeder:
             ids.append(made.id)
         return ids
 
-    def devices(self, count: int, app_ids: Sequence[int]) -> list[Row[int, int, str]]:
+    def devices(self, count: int, app_ids: Sequence[int]) -> list[Row[int, int, DeviceOs]]:
         """Register devices that are not there yet; return (id, app_id, os) of all of them."""
         wanted = [self._device(self.random.choice(app_ids)) for _ in range(count)]
         with transaction():
@@ -130,7 +131,7 @@ class Seeder:
             "click_id": f"click-{self.faker.uuid4()}" if self.random.random() < 0.5 else None,
         }
 
-    def purchases(self, count: int, buyers: Sequence[Row[int, int, str]]) -> None:
+    def purchases(self, count: int, buyers: Sequence[Row[int, int, DeviceOs]]) -> None:
         """Buy: most receipts are good, some refused, some not answered yet."""
         receipts = [self._receipt(number) for number in range(count)]
         for batch in self._batches("purchases", receipts):
@@ -144,7 +145,7 @@ class Seeder:
         return f"seed-{self.seed}-{number}-{last}", answer
 
     def _buy(
-        self, receipt: tuple[str, str], buyer: Row[int, int, str]
+        self, receipt: tuple[str, str], buyer: Row[int, int, DeviceOs]
     ) -> tuple[Row[Any], StoreAnswer] | None:
         written, answer = receipt
         known = select(Purchase.id).where(Purchase.receipt_hash == purchases.receipt_hash(written))

@@ -4,6 +4,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import text
 
+from project.core.db.types import render_type
 from project.extensions import wait_as_long_as_it_takes
 
 LOCK_TIMEOUT = "5s"
@@ -23,6 +24,7 @@ def run_migrations() -> None:
             target_metadata=database.metadata,
             compare_type=True,
             compare_server_default=True,
+            render_item=render_type,
         )
         with context.begin_transaction():
             context.run_migrations()

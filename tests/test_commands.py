@@ -20,7 +20,7 @@ from project.core.http.health import head_revision
 from project.core.work.queues import QueueName, rq_queue
 from project.core.work.scheduler import AppScheduler
 from project.extensions import db, redis_client
-from project.mobile.models import PurchaseState
+from project.mobile.states import PurchaseState
 from project.schedule import schedule
 from simulator.client import SimulatorClient
 from tests.conftest import ChangeSettings

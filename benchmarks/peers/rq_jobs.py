@@ -33,7 +33,8 @@ from project.companies.models import Company
 from project.config import get_settings
 from project.core.secrets import decrypt
 from project.extensions import db
-from project.mobile.models import App, DeviceOs, Purchase, PurchaseState
+from project.mobile.models import App, Purchase
+from project.mobile.states import DeviceOs, PurchaseState
 from project.weather.messages.receipts import callback_url
 from project.weather.models import Message, MessageEvent
 

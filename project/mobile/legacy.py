@@ -12,6 +12,7 @@ from sqlalchemy import Table, select
 
 from project.callbacks import service as callbacks
 from project.core import clock
+from project.core.db.rows import table_of
 from project.core.errors import BadRequest, Conflict
 from project.core.legacy.importer import (
     ImportReport,
@@ -26,12 +27,13 @@ from project.core.net import network_guard
 from project.core.secrets import token_hash
 from project.extensions import db
 from project.mobile.apps.service import OWNER_TYPE
-from project.mobile.models import App, Device, DeviceOs, PurchaseState
+from project.mobile.models import App, Device
 from project.mobile.purchases import queries
 from project.mobile.purchases.service import receipt_hash
+from project.mobile.states import DeviceOs, PurchaseState
 
 TABLES = ("apps", "devices", "purchases")
-_apps: Table = App.__table__  # type: ignore[assignment]
+_apps = table_of(App)
 
 
 def import_mobile(rows: Iterable[tuple[str, Row]], *, zone: tzinfo = UTC) -> ImportReport:
@@ -152,7 +154,7 @@ def _import_purchases(
             "os": device.os,
             "receipt": receipt,
             "receipt_hash": key,
-            "state": str(PurchaseState.ACTIVE if is_active else PurchaseState.CANCELED),
+            "state": PurchaseState.ACTIVE if is_active else PurchaseState.CANCELED,
             "expire_date": expires_at,
             "due_at": expires_at if is_active else None,
             "attempts": 0,

@@ -1,7 +1,6 @@
 """Tables of the mobile domain: apps, devices, purchases and their daily counts."""
 
 from datetime import date, datetime
-from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
@@ -19,43 +18,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from project.core.db.models import Claimable, Timestamp, due_index
+from project.core.db.types import StringEnum, one_of
 from project.extensions import Model
+from project.mobile.states import DeviceOs, PurchaseState
 
 MAX_TOKEN_LENGTH = 200
-
-
-class DeviceOs(StrEnum):
-    """The systems whose store can be asked."""
-
-    IOS = "ios"
-    ANDROID = "android"
-
-
-class PurchaseState(StrEnum):
-    """Where a purchase stands.
-
-    Pending until the store has said yes or no; active while the store says yes; canceled when it
-    has said no. Expired is never stored: it is what an active purchase is called whose time is up
-    and whose store has not confirmed the next period yet.
-    """
-
-    PENDING = "pending"
-    ACTIVE = "active"
-    CANCELED = "canceled"
-    EXPIRED = "expired"
-
-
-_MOVES = {
-    PurchaseState.PENDING: {PurchaseState.ACTIVE, PurchaseState.CANCELED},
-    PurchaseState.ACTIVE: {PurchaseState.CANCELED},
-    PurchaseState.CANCELED: {PurchaseState.PENDING, PurchaseState.ACTIVE},
-    PurchaseState.EXPIRED: set[PurchaseState](),
-}
-
-
-def may_move(old: PurchaseState, new: PurchaseState) -> bool:
-    """Tell whether a purchase may go from one state to another; staying is always allowed."""
-    return old == new or new in _MOVES[old]
 
 
 class App(Model):
@@ -85,14 +52,14 @@ class Device(Model):
     app_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(App.id))
     uid: Mapped[str] = mapped_column(Text)
     language: Mapped[str] = mapped_column(Text)
-    os: Mapped[str] = mapped_column(Text)
+    os: Mapped[DeviceOs] = mapped_column(StringEnum(DeviceOs))
     click_id: Mapped[str | None] = mapped_column(Text)
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint("os IN ('ios', 'android')", name="os"),
+        CheckConstraint(one_of("os", DeviceOs), name="os"),
         UniqueConstraint("app_id", "uid"),
     )
 
@@ -119,10 +86,10 @@ class Purchase(Claimable, Model):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     app_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(App.id))
     device_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Device.id))
-    os: Mapped[str] = mapped_column(Text)
+    os: Mapped[DeviceOs] = mapped_column(StringEnum(DeviceOs))
     receipt: Mapped[str] = mapped_column(Text)
     receipt_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
-    state: Mapped[str] = mapped_column(Text)
+    state: Mapped[PurchaseState] = mapped_column(StringEnum(PurchaseState))
     expire_date: Mapped[datetime | None] = mapped_column(Timestamp)
     reason: Mapped[str | None] = mapped_column(Text)
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -131,10 +98,10 @@ class Purchase(Claimable, Model):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint("state IN ('pending', 'active', 'canceled')", name="state"),
+        CheckConstraint(one_of("state", PurchaseState.stored()), name="state"),
         CheckConstraint("state <> 'active' OR expire_date IS NOT NULL", name="active_expires"),
         CheckConstraint("state = 'canceled' OR due_at IS NOT NULL", name="unfinished_is_due"),
-        CheckConstraint("os IN ('ios', 'android')", name="os"),
+        CheckConstraint(one_of("os", DeviceOs), name="os"),
         due_index("purchases"),
         Index("ix_purchases_device", "device_id"),
         Index("ix_purchases_app_state", "app_id", "state"),
@@ -154,12 +121,12 @@ class PurchaseDaily(Model):
 
     app_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(App.id), primary_key=True)
     day: Mapped[date] = mapped_column(primary_key=True)
-    os: Mapped[str] = mapped_column(Text, primary_key=True)
+    os: Mapped[DeviceOs] = mapped_column(StringEnum(DeviceOs), primary_key=True)
     started: Mapped[int] = mapped_column(server_default=text("0"))
     renewed: Mapped[int] = mapped_column(server_default=text("0"))
     canceled: Mapped[int] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
-        CheckConstraint("os IN ('ios', 'android')", name="os"),
+        CheckConstraint(one_of("os", DeviceOs), name="os"),
         Index("ix_purchase_daily_day", "day"),
     )

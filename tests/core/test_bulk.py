@@ -9,11 +9,12 @@ from sqlalchemy import Column, MetaData, Table, Text, select, text
 
 from project.core.db import bulk
 from project.core.db.models import ApiKey
+from project.core.db.rows import table_of
 from project.core.db.transaction import transaction
 from project.extensions import db
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=5)
-keys: Table = ApiKey.__table__  # type: ignore[assignment]
+keys = table_of(ApiKey)
 
 
 def row(name: str, key_hash: bytes) -> tuple[str, str, bytes, list[str]]:

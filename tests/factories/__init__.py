@@ -7,9 +7,10 @@ from datetime import datetime
 from project.core.db.transaction import transaction
 from project.mobile.apps import service as apps
 from project.mobile.devices import service as devices
-from project.mobile.models import DeviceOs, Purchase
+from project.mobile.models import Purchase
 from project.mobile.purchases import service as purchases
 from project.mobile.purchases import verification
+from project.mobile.states import DeviceOs
 from simulator.client import SimulatorClient
 
 STORE_PATHS = {DeviceOs.IOS: "app-store", DeviceOs.ANDROID: "google-play"}
@@ -83,7 +84,7 @@ class Factory:
         self, purchase: Purchase, state: str, expires_at: datetime | None = None
     ) -> None:
         """Have the store answer `canceled`, `active` or by its own rule (`default`)."""
-        store = STORE_PATHS[DeviceOs(purchase.os)]
+        store = STORE_PATHS[purchase.os]
         order = {"state": state}
         if expires_at is not None:
             order["expires_at"] = expires_at.isoformat()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from project.mobile.models import DeviceOs
 from project.mobile.purchases.jobs import verify_due_purchases
+from project.mobile.states import DeviceOs
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.conftest import API_KEY

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 from project.core.secrets import token_hash
 from project.extensions import db
 from project.mobile.devices.service import MAX_NEW_TOKENS
-from project.mobile.models import DeviceOs
+from project.mobile.states import DeviceOs
 from tests.api.problems import assert_problem
 from tests.factories import Factory, MadeApp
 from tests.mobile.conftest import Buy

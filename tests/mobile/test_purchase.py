@@ -14,8 +14,8 @@ from sqlalchemy import func, select, text
 from project.callbacks.jobs import deliver_due_callbacks
 from project.callbacks.models import Callback, Event
 from project.extensions import db
-from project.mobile.models import DeviceOs
 from project.mobile.purchases.jobs import verify_due_purchases
+from project.mobile.states import DeviceOs
 from simulator.client import SimulatorClient
 from tests.api.problems import assert_problem
 from tests.conftest import ChangeSettings

@@ -8,8 +8,9 @@ import pytest
 from flask import Flask
 
 from project.callbacks.jobs import deliver_due_callbacks
-from project.mobile.models import DeviceOs, Purchase
+from project.mobile.models import Purchase
 from project.mobile.purchases.jobs import verify_due_purchases
+from project.mobile.states import DeviceOs
 from simulator.client import SimulatorClient
 from tests.factories import STORE_PATHS, Factory
 from tests.mobile.conftest import Check, Told

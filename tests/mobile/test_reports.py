@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from project.mobile.models import DeviceOs
 from project.mobile.purchases.jobs import verify_due_purchases
+from project.mobile.states import DeviceOs
 from tests.api.problems import assert_problem
 from tests.factories import Factory
 from tests.time_machine import Clock

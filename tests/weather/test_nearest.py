@@ -7,11 +7,13 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete
 from sqlalchemy.dialects import postgresql
 
 from project.config import get_settings
 from project.core import clock
 from project.core.db import bulk
+from project.core.db.rows import table_of
 from project.core.db.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.nearest import ForecastTree, load_tree, nearest_to
@@ -56,8 +58,8 @@ def save(places: list[Place], *, is_active: bool = True) -> None:
         for gid, (lat, lon) in enumerate(places, start=1)
     ]
     with transaction():
-        db.session.execute(Forecast.__table__.delete())  # type: ignore[attr-defined]
-        bulk.insert_rows(Forecast.__table__, rows)  # type: ignore[arg-type]
+        db.session.execute(delete(Forecast))
+        bulk.insert_rows(table_of(Forecast), rows)
 
 
 def by_index(place: Place) -> int | None:

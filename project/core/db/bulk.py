@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
+from project.core.db.types import StringEnum
 from project.extensions import db
 
 _SEPARATOR = "\x1f"
@@ -56,12 +57,17 @@ def copy_rows(table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]])
     """Insert many rows the fastest way there is, in the session's transaction.
 
     Conflicts are for callers to rule out: one raises psycopg's own error, and ends the transaction.
+    Raises ValueError for a text that is none of its column's.
     """
+    types = [(place, table.c[name].type) for place, name in enumerate(names)]
+    enums = [(place, type_) for place, type_ in types if isinstance(type_, StringEnum)]
     listed = sql.SQL(", ").join(sql.Identifier(name) for name in names)
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), listed)
     connection: Any = db.session.connection().connection.driver_connection
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
+            for place, type_ in enums:
+                type_.text_of(row[place])
             copy.write_row(row)
 
 

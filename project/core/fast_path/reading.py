@@ -11,7 +11,7 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
-from sqlalchemy import Compiled, Engine, Executable, create_engine
+from sqlalchemy import Compiled, Engine, Executable, TypeDecorator, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import OperationalError
 
@@ -107,16 +107,27 @@ class PreparedQuery:
     def _constants(self) -> dict[str, Any]:
         return dict(self._compiled.params)
 
+    @cached_property
+    def _loaders(self) -> list[tuple[int, Any]]:
+        """What makes of a value what its column's type says, where the driver does not know it."""
+        types = enumerate(column.type for column in self._statement.exported_columns)
+        dialect = self._compiled.dialect
+        return [
+            (place, type_.result_processor(dialect, None))
+            for place, type_ in types
+            if isinstance(type_, TypeDecorator)
+        ]
+
     def one(self, parameters: dict[str, Any]) -> tuple[Any, ...] | None:
         """Return the first row, or None. Raises OperationalError if the database is away."""
         try:
-            return self._first_row(parameters)
+            return self._loaded(self._first_row(parameters))
         except OperationalError as error:
             if not error.connection_invalidated:
                 raise
             # A restarted server leaves a pool of dead connections behind.
             _reader().dispose()
-            return self._first_row(parameters)
+            return self._loaded(self._first_row(parameters))
 
     async def read(self, parameters: dict[str, Any]) -> tuple[Any, ...] | None:
         """Do what `one` does; an event loop that runs this goes on meanwhile."""
@@ -132,11 +143,20 @@ class PreparedQuery:
         values = [known[name] for name in self._names]
         try:
             try:
-                return await self._pipeline.ask(values)
+                row = await self._pipeline.ask(values)
             except (ConnectionLost, *OUTDATED):
-                return await self._pipeline.ask(values)
+                row = await self._pipeline.ask(values)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise self._away(error) from error
+        return self._loaded(row)
+
+    def _loaded(self, row: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        if row is None or not self._loaders:
+            return row
+        values = list(row)
+        for place, load in self._loaders:
+            values[place] = load(values[place])
+        return tuple(values)
 
     def _first_row(self, parameters: dict[str, Any]) -> tuple[Any, ...] | None:
         try:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
@@ -192,6 +193,18 @@ class Text(fields.String):
         except UnicodeEncodeError as error:
             raise ValidationError("Must be valid Unicode.") from error
         return text
+
+
+class Choice(fields.String):
+    """A member of an enum; of one that only another version knows, its text is shown."""
+
+    def __init__(self, enum: type[StrEnum], **kwargs: Any) -> None:
+        self._members = {member.value: member for member in enum}
+        super().__init__(validate=validate.OneOf(list(enum)), **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        return self._members.get(text, text)
 
 
 def id_as_text(given: Any) -> Any:

@@ -18,7 +18,6 @@ from project.mobile.devices.schemas import (
     DeviceRegisterSchema,
     DeviceSchema,
 )
-from project.mobile.models import DeviceOs
 
 blueprint = Blueprint("devices", __name__, url_prefix="/api/devices", description="Devices.")
 
@@ -40,7 +39,7 @@ def register_device(body: dict[str, Any]) -> dict[str, Any]:
         body["app_id"],
         body["uid"],
         language=body["language"],
-        os=DeviceOs(body["os"]),
+        os=body["os"],
         click_id=body.get("click_id"),
         old_token=body.get("client_token") or request.headers.get(HEADER),
         proof=body.get("proof"),

@@ -2,10 +2,18 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.http.input import ClickId, ForeignId, Id, InputSchema, Moment, PageSchema, Text
-from project.mobile.models import MAX_TOKEN_LENGTH, DeviceOs
-
-OS = validate.OneOf([str(os) for os in DeviceOs])
+from project.core.http.input import (
+    Choice,
+    ClickId,
+    ForeignId,
+    Id,
+    InputSchema,
+    Moment,
+    PageSchema,
+    Text,
+)
+from project.mobile.models import MAX_TOKEN_LENGTH
+from project.mobile.states import DeviceOs
 
 
 class DeviceRegisterSchema(InputSchema):
@@ -20,7 +28,7 @@ class DeviceRegisterSchema(InputSchema):
     uid = ForeignId(required=True, validate=validate.Length(1, 255))
     app_id = Id(required=True, data_key="appId")
     language = Text(required=True, validate=validate.Length(1, 35))
-    os = fields.String(required=True, validate=OS)
+    os = Choice(DeviceOs, required=True)
     click_id = ClickId()
     client_token = fields.String(
         data_key="client-token", validate=validate.Length(1, MAX_TOKEN_LENGTH)
@@ -42,7 +50,7 @@ class DeviceQuerySchema(PageSchema):
     aliases = {"appId": "app_id"}
 
     app_id = Id()
-    os = fields.String(validate=OS)
+    os = Choice(DeviceOs)
 
 
 class DeviceSchema(Schema):
@@ -52,7 +60,7 @@ class DeviceSchema(Schema):
     app_id = fields.Integer(required=True)
     uid = fields.String(required=True)
     language = fields.String(required=True)
-    os = fields.String(required=True, validate=OS)
+    os = Choice(DeviceOs, required=True)
     click_id = fields.String(required=True, allow_none=True)
     created_at = Moment(required=True)
     updated_at = Moment(required=True)

@@ -3,25 +3,27 @@
 import re
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, bindparam, delete, exists, select, update
+from sqlalchemy import Row, Select, bindparam, delete, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from project.callbacks import service as callbacks
 from project.core import clock
+from project.core.db.rows import table_of
 from project.core.errors import NotFound, Unauthorized
 from project.core.fast_path.reading import PreparedQuery
 from project.core.loop import finish
 from project.core.secrets import new_token, token_hash
 from project.extensions import db
-from project.mobile.models import App, Device, DeviceOs, NewToken
+from project.mobile.models import App, Device, NewToken
+from project.mobile.states import DeviceOs
 
 MAX_NEW_TOKENS = 5
 """So many that were given to a device may wait for their first use."""
 PROVEN = b"devices/register"
 PROOF_SECONDS = 300
 _DIGITS = re.compile(r"[0-9]{1,12}")
-devices: Table = Device.__table__  # type: ignore[assignment]
-new_tokens: Table = NewToken.__table__  # type: ignore[assignment]
+devices = table_of(Device)
+new_tokens = table_of(NewToken)
 
 
 def register_device(
@@ -49,7 +51,7 @@ def register_device(
         raise NotFound(f"There is no app {app_id}.", {"appId": ["There is no such app."]})
     token = new_token("ct")
     now = clock.now()
-    said = {"language": language, "os": str(os), "updated_at": now}
+    said = {"language": language, "os": os, "updated_at": now}
     made = db.session.scalar(
         insert(Device)
         .values(
@@ -116,7 +118,7 @@ def _give_token(device_id: int, token: str) -> None:
     )
 
 
-def authenticate_device(token: str) -> Row[int, int, str]:
+def authenticate_device(token: str) -> Row[int, int, DeviceOs]:
     """Return the (id, app_id, os) of the device with this client-token. Raises Unauthorized."""
     wanted = select(Device.id, Device.app_id, Device.os).where(
         Device.token_hash == token_hash(token)
@@ -180,7 +182,7 @@ def unknown_token() -> Unauthorized:
     return Unauthorized("This client-token is not known. Register the device to get a new one.")
 
 
-def listed_devices(*, app_id: int | None = None, os: str | None = None) -> Select[Any]:
+def listed_devices(*, app_id: int | None = None, os: DeviceOs | None = None) -> Select[Any]:
     """Select devices, oldest first."""
     statement = select(Device).order_by(Device.id)
     if app_id is not None:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Table,
     and_,
     bindparam,
     case,
@@ -18,19 +17,22 @@ from sqlalchemy import (
 )
 
 from project.core import clock
+from project.core.db.rows import table_of
 from project.core.fast_path.reading import PreparedQuery
 from project.core.secrets import token_hash
 from project.core.work.claims import due, is_due, is_free
 from project.extensions import db
-from project.mobile.models import Device, Purchase, PurchaseState
+from project.mobile.models import Device, Purchase
+from project.mobile.states import PurchaseState
 
-purchases: Table = Purchase.__table__  # type: ignore[assignment]
-devices: Table = Device.__table__  # type: ignore[assignment]
+purchases = table_of(Purchase)
+devices = table_of(Device)
 
 
-def effective_state(state: str, expire_date: datetime | None, now: datetime) -> PurchaseState:
+def effective_state(
+    stored: PurchaseState, expire_date: datetime | None, now: datetime
+) -> PurchaseState:
     """Return the state as the world sees it: an active purchase whose time is up is expired."""
-    stored = PurchaseState(state)
     if stored is PurchaseState.ACTIVE and (expire_date is None or expire_date <= now):
         return PurchaseState.EXPIRED
     return stored
@@ -39,14 +41,18 @@ def effective_state(state: str, expire_date: datetime | None, now: datetime) -> 
 def in_state(state: PurchaseState, now: datetime) -> ColumnElement[bool]:
     """Hold for purchases in the state as the world sees it."""
     if state is PurchaseState.EXPIRED:
-        return and_(Purchase.state == str(PurchaseState.ACTIVE), Purchase.expire_date <= now)
+        return and_(Purchase.state == PurchaseState.ACTIVE, Purchase.expire_date <= now)
     if state is PurchaseState.ACTIVE:
-        return and_(Purchase.state == str(state), Purchase.expire_date > now)
-    return Purchase.state == str(state)
+        return and_(Purchase.state == state, Purchase.expire_date > now)
+    return Purchase.state == state
 
 
 # Made once: this is the query behind every `purchase/check`.
-_RANK = case((purchases.c.state == "active", 0), (purchases.c.state == "pending", 1), else_=2)
+_RANK = case(
+    (purchases.c.state == PurchaseState.ACTIVE, 0),
+    (purchases.c.state == PurchaseState.PENDING, 1),
+    else_=2,
+)
 _ENTITLEMENT = PreparedQuery(
     select(devices.c.id.label("device_id"), purchases.c.state, purchases.c.expire_date)
     .outerjoin_from(devices, purchases, purchases.c.device_id == devices.c.id)
@@ -60,7 +66,7 @@ class Entitlement(NamedTuple):
     """A device and its best purchase, if it ever made one."""
 
     device_id: int
-    state: str | None
+    state: PurchaseState | None
     expire_date: datetime | None
 
 
@@ -81,7 +87,7 @@ def listed_purchases(filters: Mapping[str, Any]) -> Select[Any]:
         if name in filters:
             statement = statement.where(getattr(Purchase, name) == filters[name])
     if "state" in filters:
-        statement = statement.where(in_state(PurchaseState(filters["state"]), clock.now()))
+        statement = statement.where(in_state(filters["state"], clock.now()))
     if "expires_before" in filters:
         statement = statement.where(Purchase.expire_date < filters["expires_before"])
     return statement

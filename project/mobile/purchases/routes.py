@@ -19,7 +19,7 @@ from project.core.http.pages import data_schema, list_schema, page_of
 from project.core.loop import finish
 from project.mobile.devices.auth import FIELDS, HEADER, device, given_token, known_device
 from project.mobile.devices.service import authenticate_device, put_in_force, unknown_token
-from project.mobile.models import Purchase, PurchaseState
+from project.mobile.models import Purchase
 from project.mobile.purchases import queries, service, verification
 from project.mobile.purchases.schemas import (
     DeviceCredentialSchema,
@@ -30,6 +30,7 @@ from project.mobile.purchases.schemas import (
     PurchaseSchema,
     PurchaseStateSchema,
 )
+from project.mobile.states import PurchaseState
 from project.mobile.stores.base import Refused, Verified
 
 RECEIPT_ENDS = 4
@@ -60,14 +61,14 @@ def buy(body: dict[str, Any]) -> Any:
     if purchase.app_id != buyer.app_id:
         # Another app handed it in while the store was asked, and has it.
         raise service.belongs_to_another_app()
-    if isinstance(answer, (Refused, Verified)) and purchase.state == PurchaseState.CANCELED:
+    if isinstance(answer, (Refused, Verified)) and purchase.state is PurchaseState.CANCELED:
         raise PaymentRequired(
             f"The receipt is not good: {purchase.reason}.", {"receipt": ["Refused by the store."]}
         )
     state = queries.effective_state(purchase.state, purchase.expire_date, clock.now())
     if state is not PurchaseState.ACTIVE:
-        return {"status": "success", "state": str(PurchaseState.PENDING)}, 202
-    return {"status": "success", "state": str(state), "expire_date": purchase.expire_date}
+        return {"status": "success", "state": PurchaseState.PENDING}, 202
+    return {"status": "success", "state": state, "expire_date": purchase.expire_date}
 
 
 @blueprint.post("/purchase/check")
@@ -103,7 +104,7 @@ async def _entitlement(body: Mapping[str, Any], client_token: str) -> dict[str, 
     return {
         "status": "success",
         "active": state is PurchaseState.ACTIVE,
-        "state": str(state),
+        "state": state,
         "expire-date": expire_date,
     }
 
@@ -142,7 +143,7 @@ def _shown(purchase: Purchase, now: datetime) -> dict[str, Any]:
         "device_id": purchase.device_id,
         "os": purchase.os,
         "receipt": f"…{purchase.receipt[-RECEIPT_ENDS:]}",
-        "state": str(state),
+        "state": state,
         "reason": purchase.reason,
         "expire_date": purchase.expire_date,
         "next_check_at": purchase.due_at,

@@ -2,10 +2,10 @@
 
 from marshmallow import Schema, fields, validate
 
-from project.core.http.input import Id, InputSchema, Moment, PageSchema, Text
-from project.mobile.models import MAX_TOKEN_LENGTH, PurchaseState
+from project.core.http.input import Choice, Id, InputSchema, Moment, PageSchema, Text
+from project.mobile.models import MAX_TOKEN_LENGTH
+from project.mobile.states import PurchaseState
 
-STATE = validate.OneOf([str(state) for state in PurchaseState])
 MAX_RECEIPT_LENGTH = 100_000
 
 
@@ -29,7 +29,7 @@ class PurchaseStateSchema(Schema):
     """What became of a receipt."""
 
     status = fields.String(required=True)
-    state = fields.String(required=True, validate=STATE)
+    state = Choice(PurchaseState, required=True)
     expire_date = Moment(data_key="expire-date")
 
 
@@ -38,7 +38,7 @@ class EntitlementSchema(Schema):
 
     status = fields.String(required=True)
     active = fields.Boolean(required=True)
-    state = fields.String(required=True, allow_none=True, validate=STATE)
+    state = Choice(PurchaseState, required=True, allow_none=True)
     expire_date = Moment(required=True, allow_none=True, data_key="expire-date")
 
 
@@ -49,7 +49,7 @@ class PurchaseQuerySchema(PageSchema):
 
     app_id = Id()
     device_id = Id()
-    state = fields.String(validate=STATE)
+    state = Choice(PurchaseState)
     expires_before = Moment()
 
 
@@ -61,7 +61,7 @@ class PurchaseSchema(Schema):
     device_id = fields.Integer(required=True)
     os = fields.String(required=True)
     receipt = fields.String(required=True)
-    state = fields.String(required=True, validate=STATE)
+    state = Choice(PurchaseState, required=True)
     reason = fields.String(required=True, allow_none=True)
     expire_date = Moment(required=True, allow_none=True, data_key="expire-date")
     next_check_at = Moment(required=True, allow_none=True)

@@ -17,13 +17,16 @@ from project.callbacks.service import NewEvent
 from project.config import get_settings
 from project.core import clock
 from project.core.db import bulk
+from project.core.db.rows import current, get_current
+from project.core.db.types import StringEnum
 from project.core.errors import Conflict, NotFound
 from project.core.work.claims import RELEASED, Claim, claim, is_free, lease_for
 from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
 from project.mobile.apps import service as apps
-from project.mobile.models import Purchase, PurchaseDaily, PurchaseState, may_move
+from project.mobile.models import Purchase, PurchaseDaily
 from project.mobile.purchases import queries
+from project.mobile.states import PURCHASE_MOVES, DeviceOs, PurchaseState
 from project.mobile.stores.base import Limited, Refused, StoreAnswer, Unavailable, Verified
 
 PURCHASES_DUE = Wakeup(
@@ -58,7 +61,7 @@ class Outcome:
     resets_attempts: bool
 
 
-def submit_receipt(device: Row[int, int, str], receipt: str) -> tuple[int, Claim | None]:
+def submit_receipt(device: Row[int, int, DeviceOs], receipt: str) -> tuple[int, Claim | None]:
     """Write the receipt down before anything else; return the purchase's id and a claim on it.
 
     There is no claim if the store need not be asked now: the purchase is active, or waits for its
@@ -76,18 +79,14 @@ def submit_receipt(device: Row[int, int, str], receipt: str) -> tuple[int, Claim
             os=device.os,
             receipt=receipt,
             receipt_hash=key,
-            state=str(PurchaseState.PENDING),
+            state=PurchaseState.PENDING,
             due_at=now,
             created_at=now,
         )
         .on_conflict_do_nothing(index_elements=["receipt_hash"])
     )
-    purchase = db.session.scalars(
-        select(Purchase)
-        .where(Purchase.receipt_hash == key)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
+    handed_in = select(Purchase).where(Purchase.receipt_hash == key).with_for_update()
+    purchase = db.session.scalars(current(handed_in)).one()
     _give_to(purchase, device, now)
     db.session.flush()
     return purchase.id, _claim_to_ask(purchase, now)
@@ -98,8 +97,8 @@ def receipt_hash(receipt: str) -> bytes:
     return hashlib.sha256(receipt.encode()).digest()
 
 
-def _give_to(purchase: Purchase, device: Row[int, int, str], now: datetime) -> None:
-    is_active = purchase.state == PurchaseState.ACTIVE
+def _give_to(purchase: Purchase, device: Row[int, int, DeviceOs], now: datetime) -> None:
+    is_active = purchase.state is PurchaseState.ACTIVE
     was_never_good = purchase.started_at is None and not is_active
     if purchase.app_id != device.app_id and not was_never_good:
         raise belongs_to_another_app()
@@ -112,8 +111,8 @@ def _give_to(purchase: Purchase, device: Row[int, int, str], now: datetime) -> N
     if is_active and purchase.device_id != device.id:
         _tell_of_move(purchase, device.id, now)
     purchase.device_id = device.id
-    if purchase.state == PurchaseState.CANCELED:
-        purchase.state = str(PurchaseState.PENDING)
+    if purchase.state is PurchaseState.CANCELED:
+        purchase.state = PurchaseState.PENDING
         purchase.due_at = now
 
 
@@ -191,7 +190,7 @@ def _lag(purchase: Row[Any]) -> timedelta:
 
     One that runs is not ended for good because its store is late; access has ended meanwhile.
     """
-    return RENEWAL_LAG if purchase.state == PurchaseState.ACTIVE else STORE_LAG
+    return RENEWAL_LAG if purchase.state is PurchaseState.ACTIVE else STORE_LAG
 
 
 def _backoff(purchase: Row[Any]) -> int:
@@ -201,7 +200,7 @@ def _backoff(purchase: Row[Any]) -> int:
 
 def _good(purchase: Row[Any], expires_at: datetime) -> Outcome:
     event: PurchaseEvent | None = PurchaseEvent.STARTED
-    if purchase.state == PurchaseState.ACTIVE:
+    if purchase.state is PurchaseState.ACTIVE:
         renewed = expires_at > purchase.expire_date
         event = PurchaseEvent.RENEWED if renewed else None
     return _moved(
@@ -210,7 +209,7 @@ def _good(purchase: Row[Any], expires_at: datetime) -> Outcome:
 
 
 def _ended(purchase: Row[Any], reason: str) -> Outcome:
-    was_active = purchase.state == PurchaseState.ACTIVE
+    was_active = purchase.state is PurchaseState.ACTIVE
     event = PurchaseEvent.CANCELED if was_active else None
     outcome = Outcome(PurchaseState.CANCELED, purchase.expire_date, None, reason, event, True)
     return _moved(purchase, outcome)
@@ -218,13 +217,11 @@ def _ended(purchase: Row[Any], reason: str) -> Outcome:
 
 def _ask_again(purchase: Row[Any], now: datetime, seconds: int, reason: str) -> Outcome:
     due_at = now + timedelta(seconds=seconds)
-    state = PurchaseState(purchase.state)
-    return Outcome(state, purchase.expire_date, due_at, reason[:500], None, False)
+    return Outcome(purchase.state, purchase.expire_date, due_at, reason[:500], None, False)
 
 
 def _moved(purchase: Row[Any], outcome: Outcome) -> Outcome:
-    if not may_move(PurchaseState(purchase.state), outcome.state):
-        raise AssertionError(f"{purchase.state} -> {outcome.state} is not a move of a purchase")
+    PURCHASE_MOVES.require(purchase.state, outcome.state)
     return outcome
 
 
@@ -261,16 +258,16 @@ def _update_purchases(
         {
             "id": (BigInteger(), list(outcomes)),
             "claim_id": (table.c.claim_id.type, [claim_id for claim_id, _ in outcomes.values()]),
-            "state": (Text(), [str(outcome.state) for outcome in found]),
+            "state": (table.c.state.type, [outcome.state for outcome in found]),
             "expire_date": (table.c.expire_date.type, [outcome.expire_date for outcome in found]),
             "due_at": (table.c.due_at.type, [outcome.due_at for outcome in found]),
             "reason": (Text(), [outcome.reason for outcome in found]),
-            "event": (Text(), [outcome.event and str(outcome.event) for outcome in found]),
+            "event": (StringEnum(PurchaseEvent), [outcome.event for outcome in found]),
             "attempts": (Integer(), [0 if outcome.resets_attempts else None for outcome in found]),
         }
     )
-    started = new.c.event == str(PurchaseEvent.STARTED)
-    ended = new.c.event == str(PurchaseEvent.CANCELED)
+    started = new.c.event == PurchaseEvent.STARTED
+    ended = new.c.event == PurchaseEvent.CANCELED
     statement = (
         update(table)
         .where(table.c.id == new.c.id, table.c.claim_id == new.c.claim_id)
@@ -304,10 +301,10 @@ def _event(
         "expire-date": row.expire_date.isoformat() if row.expire_date else None,
         **more,
     }
-    return NewEvent(str(event), SUBJECT_TYPE, row.id, data, now, endpoint_id)
+    return NewEvent(event, SUBJECT_TYPE, row.id, data, now, endpoint_id)
 
 
-def _count(happened: Counter[tuple[int, str, PurchaseEvent]], day: date) -> None:
+def _count(happened: Counter[tuple[int, DeviceOs, PurchaseEvent]], day: date) -> None:
     """Add to the day's counts, in the order of the key, so that two workers never deadlock."""
     if not happened:
         return
@@ -316,16 +313,16 @@ def _count(happened: Counter[tuple[int, str, PurchaseEvent]], day: date) -> None
         {
             "app_id": (BigInteger(), [app_id for app_id, _ in keys]),
             "day": (Date(), [day] * len(keys)),
-            "os": (Text(), [os for _, os in keys]),
+            "os": (StringEnum(DeviceOs), [os for _, os in keys]),
             **{
-                str(event): (Integer(), [happened[app_id, os, event] for app_id, os in keys])
+                event.value: (Integer(), [happened[app_id, os, event] for app_id, os in keys])
                 for event in PurchaseEvent
             },
         }
     )
     statement = insert(PurchaseDaily).from_select(list(new.c.keys()), select(*new.c))
     added = {
-        str(event): getattr(PurchaseDaily, event) + getattr(statement.excluded, event)
+        event.value: getattr(PurchaseDaily, event) + getattr(statement.excluded, event)
         for event in PurchaseEvent
     }
     db.session.execute(
@@ -335,7 +332,7 @@ def _count(happened: Counter[tuple[int, str, PurchaseEvent]], day: date) -> None
 
 def existing_purchase(purchase_id: int) -> Purchase:
     """Return the purchase. Raises NotFound."""
-    purchase = db.session.get(Purchase, purchase_id, populate_existing=True)
+    purchase = get_current(Purchase, purchase_id)
     if purchase is None:
         raise NotFound(f"There is no purchase {purchase_id}.")
     return purchase

@@ -9,8 +9,8 @@ from project.config import get_settings
 from project.core.db.transaction import transaction
 from project.core.net import http_client
 from project.core.work.claims import Claim
-from project.mobile.models import DeviceOs
 from project.mobile.purchases import queries, service
+from project.mobile.states import DeviceOs
 from project.mobile.stores.base import StoreAnswer
 from project.mobile.stores.registry import store_of
 
@@ -33,7 +33,7 @@ class PurchaseVerification:
 
     async def call(self, purchase: Row[Any]) -> StoreAnswer:
         """Ask the store that sold it."""
-        store = self.stores[DeviceOs(purchase.os)]
+        store = self.stores[purchase.os]
         return await store.verify(purchase.receipt, deadline_seconds=self.deadline_seconds)
 
     def record(self, results: Sequence[tuple[Row[Any], StoreAnswer]]) -> None:
@@ -49,7 +49,7 @@ def ask_store_now(claimed: Claim) -> StoreAnswer:
     """Ask the store about one claimed purchase while the customer waits, and record the answer."""
     purchase = claimed.rows[0]
     deadline = get_settings().store_interactive_timeout_seconds
-    store = store_of(DeviceOs(purchase.os))
+    store = store_of(purchase.os)
     question = store.verify(purchase.receipt, deadline_seconds=deadline)
     answer = http_client.start(question).result()
     with transaction():

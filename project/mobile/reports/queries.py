@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from project.mobile.models import App, DeviceOs, PurchaseDaily
+from project.mobile.models import App, PurchaseDaily
+from project.mobile.states import DeviceOs
 
 SHOWN_NAMES = {"started": "start", "renewed": "update", "canceled": "cancel"}
 
@@ -16,7 +17,7 @@ def purchases_per_day(
     """Select per app and day: app_id, app, day, {os}-{start|update|cancel}, total; newest first."""
     counts = [
         func.coalesce(
-            func.sum(getattr(PurchaseDaily, column)).filter(PurchaseDaily.os == str(os)), 0
+            func.sum(getattr(PurchaseDaily, column)).filter(PurchaseDaily.os == os), 0
         ).label(f"{os}-{shown}")
         for os in DeviceOs
         for column, shown in SHOWN_NAMES.items()

@@ -8,8 +8,8 @@ from project.core.http.api import Blueprint
 from project.core.http.auth import Scope, operator
 from project.core.http.input import Id, PageSchema
 from project.core.http.pages import list_schema, page_of
-from project.mobile.models import DeviceOs
 from project.mobile.reports import queries
+from project.mobile.states import DeviceOs
 
 blueprint = Blueprint("reports", __name__, url_prefix="/api/reports", description="Reports.")
 

@@ -1,7 +1,7 @@
 """Which store answers for which system."""
 
 from project.config import get_settings
-from project.mobile.models import DeviceOs
+from project.mobile.states import DeviceOs
 from project.mobile.stores.base import Store
 from project.mobile.stores.development import DevelopmentStore
 
