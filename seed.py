@@ -29,7 +29,7 @@ from project.clicks.drain import drain_batch
 from project.clicks.models import ClickDay, click_ids, click_inbox
 from project.companies import service as companies
 from project.companies.models import Company
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.commands import DueProgress
 from project.core.db.transaction import transaction
@@ -39,6 +39,7 @@ from project.mobile.apps import service as apps
 from project.mobile.devices import service as devices
 from project.mobile.models import App, Device, Purchase
 from project.mobile.purchases import service as purchases
+from project.mobile.settings import StoreSettings
 from project.mobile.states import DeviceOs
 from project.mobile.stores.base import Refused, StoreAnswer, Unavailable, Verified
 from project.weather.forecasts.bulk_upsert import ForecastRow, save_forecasts
@@ -97,7 +98,7 @@ class Seeder:
 
     def apps(self, count: int) -> list[int]:
         """Make apps whose callbacks go to the simulator's inbox; return the ids of all of them."""
-        inboxes = get_settings().app_store_url.removesuffix("/app-store") + "/inbox"
+        inboxes = get_settings(StoreSettings).app_store_url.removesuffix("/app-store") + "/inbox"
         ids = []
         for number in self._track("apps", range(count)):
             name = f"{self.faker.unique.company()} {self.seed}"

@@ -3,7 +3,7 @@
 import sys
 
 from project import create_app
-from project.config import ConfigurationError
+from project.config.declare import ConfigurationError
 
 try:
     app = create_app()

@@ -10,7 +10,8 @@ from project.billing.payments.charging import CHARGES_DUE
 from project.billing.providers import listing
 from project.billing.providers.registry import DEFAULT_PROVIDER, provider_named
 from project.billing.reconciliation import matching
-from project.config import get_settings
+from project.billing.settings import BillingSettings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.net import http_client
 from project.core.work.queues import QueueName, wake
@@ -154,7 +155,7 @@ def _run_peer(rig: Rig, due: int) -> float:
     )
     rig.settle()
     ids = [row.id for row in rig.rows("SELECT id FROM subscriptions ORDER BY due_at")]
-    in_flight = rig.calls_in_flight(get_settings().provider_concurrency)
+    in_flight = rig.calls_in_flight(get_settings(BillingSettings).provider_concurrency)
 
     def enqueue() -> None:
         rig.enqueue(QueueName.MEDIUM, charge_some, ids, in_flight=in_flight)

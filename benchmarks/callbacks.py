@@ -14,7 +14,8 @@ from benchmarks.peers.rq_jobs import deliver_some
 from benchmarks.report import Figure, Row, at_least, at_most, not_measured
 from benchmarks.rig import BenchmarkError, Rig
 from project.callbacks.service import CALLBACKS_DUE
-from project.config import get_settings
+from project.callbacks.settings import CallbackSettings
+from project.config.environment import get_settings
 from project.core.work.queues import QueueName, wake
 
 DUE = 20_000
@@ -233,7 +234,7 @@ def _run_rq(rig: Rig, due: int) -> float:
 
 
 def _in_flight(rig: Rig) -> int:
-    return rig.calls_in_flight(get_settings().callback_concurrency)
+    return rig.calls_in_flight(get_settings(CallbackSettings).callback_concurrency)
 
 
 def _set_latency(rig: Rig, seconds: float) -> None:

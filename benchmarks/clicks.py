@@ -18,10 +18,11 @@ from benchmarks.peers.fastify import Fastify, fastify
 from benchmarks.peers.installed import Missing
 from benchmarks.report import Figure, Row, at_least, at_most, not_measured
 from benchmarks.rig import BenchmarkError, Rig
-from project import config
 from project.clicks.drain import drain_batch
 from project.clicks.intake.signatures import HEADER, signature_of
 from project.clicks.partitions import make_partitions_ahead
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from tests.support.stack import API_KEY
 
 SECONDS = 60.0
@@ -220,7 +221,7 @@ def _click(number: int, **changes: Any) -> dict[str, Any]:
 
 def _signed(url: str, data: Any) -> bytes:
     body = json.dumps(data).encode()
-    secret = config.get_settings().webhook_secrets[0]
+    secret = get_settings(ClickSettings).click_webhook_secrets[0]
     return post(url, body, {HEADER: signature_of(secret, body)})
 
 

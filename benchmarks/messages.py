@@ -8,7 +8,7 @@ from benchmarks import data, sizes
 from benchmarks.peers.rq_jobs import send_some
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.transaction import transaction
 from project.core.work.queues import QueueName, wake
@@ -16,6 +16,7 @@ from project.extensions import db, redis_client
 from project.weather.billing_sync import plan_packages
 from project.weather.messages import jobs, queries
 from project.weather.messages.generate import MESSAGES_DUE, MESSAGES_PLANNED
+from project.weather.settings import SmsSettings
 
 DUE = 50_000
 PEER = 1_500
@@ -111,7 +112,7 @@ def _run_peer(rig: Rig, due: int) -> float:
     rig.execute("UPDATE messages SET due_at = now() + interval '1 hour'")
     rig.settle()
     ids = [row.id for row in rig.rows("SELECT id FROM messages ORDER BY id")]
-    in_flight = rig.calls_in_flight(get_settings().sms_concurrency)
+    in_flight = rig.calls_in_flight(get_settings(SmsSettings).sms_concurrency)
 
     def enqueue() -> None:
         rig.enqueue(QueueName.DEFAULT, send_some, ids, in_flight=in_flight)

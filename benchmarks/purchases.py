@@ -4,9 +4,10 @@ from benchmarks import data, sizes
 from benchmarks.peers.rq_jobs import check_some
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import Rig
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.work.queues import QueueName, wake
 from project.mobile.purchases.service import PURCHASES_DUE
+from project.mobile.settings import StoreSettings
 
 DUE = 20_000
 PEER = 1_500
@@ -107,7 +108,7 @@ def _run_peer(rig: Rig, due: int) -> float:
     data.hold_back_purchases(rig)
     rig.settle()
     ids = [row.id for row in rig.rows("SELECT id FROM purchases ORDER BY due_at")]
-    in_flight = rig.calls_in_flight(get_settings().store_concurrency)
+    in_flight = rig.calls_in_flight(get_settings(StoreSettings).store_concurrency)
 
     def enqueue() -> None:
         rig.enqueue(QueueName.MEDIUM, check_some, ids, in_flight=in_flight)

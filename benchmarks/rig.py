@@ -15,7 +15,8 @@ from sqlalchemy import text
 from benchmarks.machine import Machine
 from ops import postgres
 from ops.ports import LOOPBACK
-from project import config, create_app
+from project import create_app
+from project.config.environment import use_settings
 from project.core.work.queues import QueueName, rq_queue
 from project.extensions import db, redis_client
 from simulator.client import SimulatorClient
@@ -181,12 +182,12 @@ def running_rig(options: Options) -> Iterator[Rig]:
     ) as stack:
         before = dict(os.environ)
         os.environ.update(stack.environment)
-        config.use_settings(None)
+        use_settings(None)
         try:
             with create_app().app_context():
                 yield Rig(stack, options, Machine(options.wait_seconds))
                 db.engine.dispose()
         finally:
-            config.use_settings(None)
+            use_settings(None)
             os.environ.clear()
             os.environ.update(before)

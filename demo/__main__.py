@@ -10,7 +10,7 @@ from demo.clicks import ClickStory
 from demo.mobile import MobileStory
 from demo.story import DemoFailed, console
 from demo.weather import WeatherStory
-from project.config import load_environment
+from project.config.environment import load_environment
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from demo.story import Story, console, require, wait_for
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.weather.settings import SmsSettings
 
 FORECASTS = """gid;lat;lon;fcat24;fcat48
 {gid};41.01;28.98;Sunny with light clouds, 24 C;Rain in the evening, 19 C
@@ -153,7 +154,7 @@ class WeatherStory(Story):
         console.print("  and the number cannot be added again")
 
     def _secret(self) -> str:
-        return get_settings().sms_callback_secret
+        return get_settings(SmsSettings).sms_receipt_secret
 
     def _next_day(self) -> None:
         self.chapter("The next day: charged at three, told at eight, where the number is")

@@ -3,7 +3,9 @@
 from flask import Flask
 
 from project import billing, callbacks, cli, clicks, companies, mobile, weather
-from project.config import get_settings
+from project.areas import check_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core import errors, fast_path, logging
 from project.core.db import transaction
 from project.core.http import api, clock_routes, health
@@ -15,10 +17,9 @@ def create_app() -> Flask:
 
     Raises ConfigurationError, with a sentence for people, when a setting cannot be used.
     """
-    settings = get_settings()
-    logging.configure(settings)
+    check_settings()
+    logging.configure(get_settings(CoreSettings))
     app = transaction.TransactionalFlask("project")
-    app.config.from_mapping(settings.flask_config())
     fast_path.register(app)
     configure_extensions(app)
     api.register(app)

@@ -24,7 +24,8 @@ from project.callbacks.delivery import CallbackDelivery
 from project.clicks import commands as clicks
 from project.clicks.exports import commands as click_exports
 from project.companies import commands as companies
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core import clock
 from project.core.commands import COUNT_AT_MOST, FriendlyGroup, run_due
 from project.core.db.locks import Lock
@@ -99,7 +100,7 @@ def run_worker(queues: tuple[str, ...], burst: bool) -> None:
     taken = list(queues) or known
     if QueueName.DEFAULT in taken:
         # Also a queue that clicks have to themselves, which no configuration file names.
-        taken = list(dict.fromkeys([*taken, get_settings().clicks_queue_name]))
+        taken = list(dict.fromkeys([*taken, get_settings(WorkSettings).clicks_queue_name]))
     worker.run_worker(current_app._get_current_object(), taken, burst=burst)  # type: ignore[attr-defined]
 
 

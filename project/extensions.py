@@ -14,7 +14,8 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 
 from project.addresses import UNKNOWN, counted_as
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import MIGRATIONS_DIR, CoreSettings, HttpSettings, StorageSettings
 from project.redis_pool import shared_pool
 
 PING_AFTER_SECONDS = 1.0
@@ -83,7 +84,7 @@ def guard(engine: Engine) -> None:
     SQLAlchemy's own `pool_pre_ping` asks at every checkout, a round trip of its own each time; a
     connection that was in use a moment ago needs none.
     """
-    settings = get_settings()
+    settings = get_settings(StorageSettings)
     patience = settings.statement_timeout_seconds + PATIENCE_BEYOND_SECONDS
 
     @event.listens_for(engine, "do_connect")
@@ -120,18 +121,36 @@ def wait_as_long_as_it_takes(connection: Connection) -> None:
 
 def redis_client() -> Redis:
     """Return this process's Redis client; it fails fast, because Redis only wakes people up."""
-    url = get_settings().redis_url
+    url = get_settings(StorageSettings).redis_url
     if url not in _redis:
         _redis[url] = Redis(connection_pool=shared_pool(url))
     return _redis[url]
 
 
+def flask_config() -> dict[str, Any]:
+    """Return what Flask and its extensions read from `app.config`."""
+    storage, longest = get_settings(StorageSettings), get_settings(HttpSettings).max_body_bytes
+    return {
+        "SECRET_KEY": get_settings(CoreSettings).secret_keys[0],
+        "MAX_CONTENT_LENGTH": longest,
+        "MAX_FORM_MEMORY_SIZE": longest,
+        "SQLALCHEMY_DATABASE_URI": storage.database_url,
+        "SQLALCHEMY_ENGINE_OPTIONS": storage.engine_options(),
+        # The `limits` library has a spelling of its own for sockets.
+        "RATELIMIT_STORAGE_URI": storage.redis_url.replace("unix://", "redis+unix://", 1),
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
+        "RATELIMIT_HEADERS_ENABLED": False,
+        "RATELIMIT_KEY_PREFIX": "limit",
+    }
+
+
 def configure_extensions(app: Flask) -> None:
     """Bind every extension to the application."""
+    app.config.from_mapping(flask_config())
     db.init_app(app)
     with app.app_context():
         guard(db.engine)
-    migrate.init_app(app, db, directory=str(get_settings().migrations_dir), compare_type=True)
+    migrate.init_app(app, db, directory=str(MIGRATIONS_DIR), compare_type=True)
     app.config["RATELIMIT_STORAGE_OPTIONS"] = {"connection_pool": redis_client().connection_pool}
     limiter.init_app(app)
     # Limits stand on single views, which check them; a look at every request would find nothing.

@@ -1,6 +1,9 @@
 """The one list of periodic work. Crons are in UTC; every entry is safe to run twice at once."""
 
-from project.config import get_settings
+from project.billing.settings import BillingSettings
+from project.clicks.settings import export_job_timeout_seconds
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.work.queues import QueueName
 from project.core.work.scheduler import Periodic
 
@@ -9,7 +12,7 @@ EVERY_MINUTE = "* * * * *"
 
 def schedule() -> tuple[Periodic, ...]:
     """Return the list; the settings are read when it is asked for, not when this is imported."""
-    settings = get_settings()
+    settings = get_settings(BillingSettings)
     return (
         Periodic(
             "purchase-run",
@@ -97,13 +100,13 @@ def schedule() -> tuple[Periodic, ...]:
             EVERY_MINUTE,
             QueueName.DEFAULT,
             due_probe="click-exports",
-            timeout_seconds=settings.export_job_timeout_seconds,
+            timeout_seconds=export_job_timeout_seconds(),
         ),
         Periodic(
             "clicks-drain",
             "project.clicks.jobs.drain_clicks",
             EVERY_MINUTE,
-            settings.clicks_queue_name,
+            get_settings(WorkSettings).clicks_queue_name,
             due_probe="clicks",
         ),
         Periodic(

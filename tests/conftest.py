@@ -25,9 +25,10 @@ from schemathesis.pytest.plugin import SchemathesisFunction
 from sqlalchemy import create_engine, text
 from werkzeug.serving import make_server
 
-from project import config, create_app, redis_pool
+from project import create_app, redis_pool
+from project.areas import read_settings
 from project.companies import passwords
-from project.config import Settings
+from project.config.environment import Configuration, configuration, get_settings, use_settings
 from project.core.work import pump, queues
 from project.extensions import db, limiter, redis_client
 from simulator.client import SimulatorClient
@@ -35,6 +36,7 @@ from tests.core.name_server import NameServer
 from tests.factories import Factory
 from tests.processes import free_port, running_simulator
 from tests.support.servers import embedded_postgres, embedded_valkey
+from tests.support.settings import AREA_OF
 from tests.time_machine import Clock
 
 # The same examples at every run, however slow the machine: `make prove` is there to search.
@@ -125,21 +127,21 @@ def environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def standard_settings(environment: None) -> Settings:
+def standard_settings(environment: None) -> Configuration:
     """What the environment says, read once for all tests.
 
     Threads of the server and of pools live on between tests. Were the settings read again when
     such a thread asks, it would read the environment of whatever test runs at that moment.
     """
-    return config.read_settings()
+    return read_settings()
 
 
 @pytest.fixture(scope="session")
-def migrated_app(standard_settings: Settings) -> Iterator[Flask]:
+def migrated_app(standard_settings: Configuration) -> Iterator[Flask]:
     """The application over migrated tables; one for all tests."""
     # A real hash takes a tenth of a second; hundreds of tests register a company.
     passwords._hasher = QUICK_HASHER
-    config.use_settings(standard_settings)
+    use_settings(standard_settings)
     app = create_app()
     app.test_client_class = Caller
     with app.app_context():
@@ -177,14 +179,14 @@ def simulator(_simulator: SimulatorClient) -> Iterator[SimulatorClient]:
 
 
 @pytest.fixture
-def app(migrated_app: Flask, standard_settings: Settings) -> Iterator[Flask]:
+def app(migrated_app: Flask, standard_settings: Configuration) -> Iterator[Flask]:
     """The application with empty tables and an empty Redis, in its context."""
     with migrated_app.app_context():
         _empty_everything()
         pump.stopping.clear()
         yield migrated_app
         db.session.rollback()
-    config.use_settings(standard_settings)
+    use_settings(standard_settings)
 
 
 def _empty_everything() -> None:
@@ -214,7 +216,9 @@ def change_settings(app: Flask) -> ChangeSettings:
     """Give single settings another value for the rest of the test."""
 
     def change(**changes: Any) -> None:
-        config.use_settings(dataclasses.replace(config.get_settings(), **changes))
+        for name, value in changes.items():
+            changed = dataclasses.replace(get_settings(AREA_OF[name]), **{name: value})
+            use_settings(configuration().replaced(changed))
 
     return change
 

@@ -13,7 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import create_engine, text
 
-from project import config
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core import clock as product_clock
 from project.core.db.locks import Lock
 from project.core.http.health import head_revision
@@ -475,4 +476,4 @@ def test_settings_of_the_tests_reach_the_commands(app: Flask) -> None:
 
     assert shown.returncode == 0, shown.stderr
     assert product_clock.now().year == 2033
-    assert config.get_settings().test_clock
+    assert get_settings(CoreSettings).test_clock

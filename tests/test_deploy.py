@@ -1,27 +1,26 @@
 """What starts the product, whatever way it is started, agrees with the code."""
 
 import configparser
-import dataclasses
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from environs import Env
 
 from ops import bootstrap, postgres
 from ops.environment import SECRETS
 from ops.postgres import LOG_WITHOUT_VALUES, ROLE_SETTINGS
-from project import config
-from project.config import DEVELOPMENT_SECRET, MIN_SECRET_LENGTH
+from project.areas import read_settings
+from project.config.kernel import DEVELOPMENT_SECRET
+from project.config.secrets import MIN_SECRET_LENGTH
 from project.core.work.queues import QueueName
+from tests.support.settings import DECLARED, Everything
 
 ROOT = Path(__file__).parents[1]
 QUEUES = [str(queue) for queue in QueueName]
@@ -209,7 +208,7 @@ class TestContainers:
             for setting, value in environment.items():
                 monkeypatch.setenv(setting, value)
 
-            settings = dataclasses.asdict(config.read_settings())
+            settings = Everything(read_settings()).all()
 
             urls = re.findall(r"\w+(?:\+\w+)?://[^\s'\",)]+", repr(settings))
             hosts = {urlsplit(url).hostname for url in urls}
@@ -380,27 +379,6 @@ OPS_FILES = [*ROOT.glob("ops/*.py"), *ROOT.glob("ops/*.sh"), *ROOT.glob("simulat
 SERVERS = {"DATABASE_URL": "postgresql://db.example.com/x", "REDIS_URL": "redis://r.example.com"}
 
 
-class Recorder:
-    """Reads settings as `Env` does, and remembers their names."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def __getattr__(self, kind: str) -> Callable[..., Any]:
-        def read_one(name: str, *arguments: Any, **options: Any) -> Any:
-            self.names.add(name)
-            return getattr(Env(eager=True), kind)(name, *arguments, **options)
-
-        return read_one
-
-
-def read_by_the_product() -> set[str]:
-    """Return every setting that project/config.py asks the environment for."""
-    recorder = Recorder()
-    config._parse(cast(Env, recorder))
-    return recorder.names
-
-
 def _names(pattern: re.Pattern[str], *files: Path) -> set[str]:
     return {
         name
@@ -411,7 +389,7 @@ def _names(pattern: re.Pattern[str], *files: Path) -> set[str]:
     }
 
 
-READ = read_by_the_product() | _names(LAUNCHERS_READ, *OPS_FILES)
+READ = set(DECLARED) | _names(LAUNCHERS_READ, *OPS_FILES)
 """Every setting that the product or its launchers read."""
 
 
@@ -455,18 +433,14 @@ class TestExampleSettings:
             monkeypatch.delenv(name, raising=False)
         for name, value in SERVERS.items():
             monkeypatch.setenv(name, value)
-        defaults = config.read_settings()
+        defaults = Everything(read_settings()).all()
         for name, value in re.findall(r"^#([A-Z][A-Z0-9_]+)=(.*)$", read(".env.example"), re.M):
             if name not in EXAMPLES:
                 monkeypatch.setenv(name, value)
 
-        changed = config.read_settings()
+        changed = Everything(read_settings()).all()
 
-        assert [
-            field.name
-            for field in dataclasses.fields(defaults)
-            if getattr(defaults, field.name) != getattr(changed, field.name)
-        ] == []
+        assert changed == defaults
 
     def test_secrets_are_empty_and_made_at_the_first_start(self) -> None:
         values = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", read(".env.example"), re.MULTILINE))

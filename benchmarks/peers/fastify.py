@@ -13,7 +13,8 @@ from benchmarks.load import wait_for
 from benchmarks.peers.installed import node_scripts
 from benchmarks.rig import Rig
 from ops import ports
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from tests.support.stack import Program
 
 TABLES = (
@@ -49,7 +50,7 @@ def fastify(rig: Rig) -> Iterator[Fastify]:
             **rig.stack.environment,
             "PORT": url.rpartition(":")[2],
             "PEER_DATABASE_URL": rig.plain_database_url,
-            "PEER_SECRET": get_settings().webhook_secrets[0],
+            "PEER_SECRET": get_settings(ClickSettings).click_webhook_secrets[0],
         },
         rig.stack.folder / "log" / "fastify.log",
     )

@@ -8,7 +8,8 @@ from sqlalchemy import insert
 
 from project.clicks.intake.signatures import HEADER, is_signed_by
 from project.clicks.models import clicks
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core.work.queues import QueueName, rq_queue
 from project.extensions import db
 
@@ -19,7 +20,9 @@ app = Flask(__name__)
 def take_click() -> tuple[dict[str, Any], int]:
     """Check the signature and queue a job."""
     body = request.get_data()
-    if not is_signed_by(request.headers[HEADER], get_settings().webhook_secrets, body):
+    if not is_signed_by(
+        request.headers[HEADER], get_settings(ClickSettings).click_webhook_secrets, body
+    ):
         return {"status": "error"}, 401
     click = request.get_json()
     rq_queue(QueueName.DEFAULT).enqueue(store_click, click)

@@ -27,16 +27,21 @@ from project.billing.models import (
     Subscription,
     Trigger,
 )
+from project.billing.providers.settings import YooKassaSettings
+from project.billing.settings import BillingSettings
 from project.callbacks.models import Callback, CallbackAttempt, CallbackState, Endpoint, Event
+from project.callbacks.settings import CallbackSettings
 from project.callbacks.signing import signing_headers
 from project.companies.models import Company
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.secrets import decrypt
 from project.extensions import db
-from project.mobile.models import App, Purchase
+from project.mobile.models import App, DeviceOs, Purchase, PurchaseState
+from project.mobile.settings import StoreSettings
 from project.mobile.states import DeviceOs, PurchaseState
 from project.weather.messages.receipts import callback_url
 from project.weather.models import Message, MessageEvent
+from project.weather.settings import SmsSettings
 
 STORE_TIME = timezone(timedelta(hours=-6))
 JSON = {"Content-Type": "application/json"}
@@ -94,7 +99,7 @@ def check_some(ids: Sequence[int], threads: int) -> None:
 
 
 def _question(purchase_id: int) -> tuple[Purchase, Call]:
-    settings = get_settings()
+    settings = get_settings(StoreSettings)
     purchase = db.session.get_one(Purchase, purchase_id)
     ios = purchase.os == DeviceOs.IOS
     url = settings.app_store_url if ios else settings.google_play_url
@@ -144,7 +149,7 @@ def _tell(purchase: Purchase, type_: str, now: datetime) -> None:
             type=type_,
             body=json.dumps(body),
             state=CallbackState.PENDING,
-            attempts_allowed=get_settings().callback_max_attempts,
+            attempts_allowed=get_settings(CallbackSettings).callback_max_attempts,
             due_at=now,
             created_at=now,
         )
@@ -157,7 +162,7 @@ def send_some(ids: Sequence[UUID], threads: int) -> None:
 
 
 def _order(message_id: UUID) -> tuple[Message, Call]:
-    settings = get_settings()
+    settings = get_settings(SmsSettings)
     message = db.session.get_one(Message, message_id)
     order = {
         "msisdn": message.msisdn,
@@ -170,7 +175,7 @@ def _order(message_id: UUID) -> tuple[Message, Call]:
 
 
 def _accept(message: Message, answer: requests.Response) -> None:
-    gateway = get_settings().sms_gateways[0]
+    gateway = get_settings(SmsSettings).sms_gateways[0]
     now = datetime.now(UTC)
     message.state = answer.json()["status"]
     message.gateway = gateway
@@ -209,7 +214,7 @@ def _delivery(callback_id: int) -> tuple[_Delivery, Call]:
     sent_at = datetime.now(UTC)
     body = callback.body.encode()
     headers = signing_headers(str(callback.event_id), body, [decrypt(endpoint.secret)], sent_at)
-    timeout = get_settings().callback_timeout_seconds
+    timeout = get_settings(CallbackSettings).callback_timeout_seconds
     return (
         _Delivery(callback, endpoint, sent_at),
         Call(endpoint.url, body, timeout, {**headers, **JSON}),
@@ -224,7 +229,9 @@ def _record(delivery: _Delivery, answer: requests.Response) -> None:
     callback.last_status = answer.status_code
     callback.state = CallbackState.DELIVERED if delivered else CallbackState.PENDING
     callback.due_at = (
-        None if delivered else now + timedelta(seconds=get_settings().callback_retry_seconds)
+        None
+        if delivered
+        else now + timedelta(seconds=get_settings(CallbackSettings).callback_retry_seconds)
     )
     callback.delivered_at = now if delivered else None
     db.session.add(
@@ -247,18 +254,18 @@ def charge_some(ids: Sequence[int], threads: int) -> None:
 
 
 def _charge(subscription_id: int) -> tuple[tuple[Payment, Subscription], Call]:
-    settings = get_settings()
+    shop = get_settings(YooKassaSettings)
     subscription = db.session.get_one(Subscription, subscription_id)
     customer = db.session.get_one(Customer, subscription.customer_id)
     package = db.session.get_one(Package, subscription.package_id)
     payment = _new_payment(subscription, customer, package)
     db.session.add(payment)
     return (payment, subscription), Call(
-        f"{settings.yookassa_url}/payments",
+        f"{shop.yookassa_url}/payments",
         json.dumps(_order_of(payment, customer)).encode(),
-        settings.provider_timeout_seconds,
+        get_settings(BillingSettings).provider_timeout_seconds,
         {"Idempotence-Key": str(payment.id), **JSON},
-        (settings.yookassa_shop_id, settings.yookassa_secret_key),
+        (shop.yookassa_shop_id, shop.yookassa_secret_key),
     )
 
 

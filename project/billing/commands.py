@@ -10,8 +10,9 @@ from project.billing.payments.charging import Autopayment
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
 from project.billing.reconciliation.restore import read_books
+from project.billing.settings import BillingSettings
 from project.billing.subscriptions.service import expire_some
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.commands import COUNT_AT_MOST, progress_bar, run_due
 from project.core.db.transaction import transaction
@@ -71,7 +72,7 @@ def match_successful_run(inline: bool) -> None:
     if not inline:
         _wake_job("match-successful-payments", "match_successful")
         return
-    _reconcile(timedelta(seconds=get_settings().reconcile_window_seconds))
+    _reconcile(timedelta(seconds=get_settings(BillingSettings).reconcile_window_seconds))
 
 
 @click.command("reconcile")

@@ -15,9 +15,10 @@ from project.billing.payments.charging import (
 from project.billing.payments.inquiry import ExpiringInquiry, PendingInquiry
 from project.billing.reconciliation import matching
 from project.billing.reconciliation.restore import read_books
+from project.billing.settings import BillingSettings
 from project.billing.subscriptions.rules import charge_day
 from project.billing.subscriptions.service import expire_ended, expire_some
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.transaction import transaction
 from project.core.work import pump
@@ -75,7 +76,7 @@ def match_pending() -> int:
     """
     asked = pump.run_in_worker(PendingInquiry())
     now = clock.now()
-    last_run_at = last_time(get_settings().autopayments_cron, now)
+    last_run_at = last_time(get_settings(BillingSettings).autopayments_cron, now)
     # Before the day's run its renewals wait, whatever else is left over.
     had_its_run = charge_day(now) <= last_run_at
     with transaction():
@@ -96,6 +97,6 @@ def match_successful() -> int:
             wake(LATE_CHARGES_DUE)
             wake(PROMPT_CHARGES_DUE)
     end = clock.now()
-    start = end - timedelta(seconds=get_settings().reconcile_window_seconds)
+    start = end - timedelta(seconds=get_settings(BillingSettings).reconcile_window_seconds)
     report, _ = matching.reconcile_all(start, end)
     return report.cases.total()

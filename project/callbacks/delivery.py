@@ -16,8 +16,9 @@ from sqlalchemy import BigInteger, Integer, Row, Uuid, update
 from project.callbacks import queries
 from project.callbacks.models import CallbackState, Endpoint, Trigger
 from project.callbacks.service import CALLBACKS_DUE, secrets_in_force
+from project.callbacks.settings import CallbackSettings
 from project.callbacks.signing import signing_headers
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.models import Timestamp
@@ -84,7 +85,7 @@ class CallbackDelivery:
     wakeup = CALLBACKS_DUE
 
     def __init__(self) -> None:
-        settings = get_settings()
+        settings = get_settings(CallbackSettings)
         self.capacity = settings.callback_concurrency
         self.armful = max(2, self.capacity // 4)
         self.suspects_under_way = 0
@@ -152,7 +153,7 @@ class CallbackDelivery:
 
 def _lease() -> timedelta:
     """Outlive the longest lane: its budget, and one more call at the full deadline."""
-    return lease_for(LANE_SECONDS + get_settings().callback_timeout_seconds)
+    return lease_for(LANE_SECONDS + get_settings(CallbackSettings).callback_timeout_seconds)
 
 
 def _load(claimed: Sequence[tuple[UUID, Row[Any]]]) -> list[Lane]:
@@ -193,7 +194,7 @@ def _lane(claim_id: UUID, row: Row[Any], endpoint: Endpoint, callbacks_claim_id:
 
 
 def _request(lane: Lane, callback: Row[Any], sent_at: datetime) -> Request:
-    settings = get_settings()
+    settings = get_settings(CallbackSettings)
     body = callback.body.encode()
     headers = signing_headers(str(callback.event_id), body, lane.secrets, sent_at)
     headers["Content-Type"] = "application/json"
@@ -246,7 +247,7 @@ def _record_answers(answers: Sequence[tuple[Lane, Sent]], now: datetime) -> None
 def _outcome(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
     callback, answer, is_attempt = sent.callback, sent.answer, sent.is_attempt(now)
     state = state_after(callback, answer) if is_attempt else CallbackState.PENDING
-    pause = timedelta(seconds=get_settings().callback_retry_seconds)
+    pause = timedelta(seconds=get_settings(CallbackSettings).callback_retry_seconds)
     # A test clock that was set back may have left a later moment.
     unsent_since = min(callback.unsent_since or now, now) if answer.excused else None
     if unsent_since is not None and not is_attempt:
@@ -274,7 +275,7 @@ def state_after(callback: Row[Any], answer: Answer) -> CallbackState:
     """
     if answer.status in SUCCESS:
         return CallbackState.DELIVERED
-    is_gone = answer.status == GONE and get_settings().callback_close_on_410
+    is_gone = answer.status == GONE and get_settings(CallbackSettings).callback_close_on_410
     if is_gone or callback.attempts >= callback.attempts_allowed:
         return CallbackState.FAILED
     return CallbackState.PENDING

@@ -21,8 +21,9 @@ from project.callbacks.models import (
     Endpoint,
     Trigger,
 )
+from project.callbacks.settings import CallbackSettings
 from project.callbacks.signing import is_signed, new_signing_secret
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.errors import NotFound
@@ -84,7 +85,9 @@ def rotate_secret(endpoint_id: int) -> str:
     """
     endpoint = _existing_endpoint(endpoint_id)
     secret = new_signing_secret()
-    until = clock.now() + timedelta(seconds=get_settings().callback_secret_overlap_seconds)
+    until = clock.now() + timedelta(
+        seconds=get_settings(CallbackSettings).callback_secret_overlap_seconds
+    )
     newest = {"sealed": endpoint.secret.decode(), "until": until.isoformat()}
     in_force = _former_in_force(endpoint, clock.now())
     endpoint.former_secrets = [newest, *in_force][:MAX_FORMER_SECRETS]
@@ -166,7 +169,7 @@ def _callback_row(event_id: UUID, event: NewEvent, endpoint_id: int) -> dict[str
         "body": json.dumps(body, separators=(",", ":")),
         "state": str(CallbackState.PENDING),
         "attempts": 0,
-        "attempts_allowed": get_settings().callback_max_attempts,
+        "attempts_allowed": get_settings(CallbackSettings).callback_max_attempts,
         "due_at": event.occurred_at,
         "created_at": event.occurred_at,
     }

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from project.clicks.partitions import ensure_partitions, month_of
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.locks import Lock, hold
 from project.core.db.transaction import transaction
@@ -126,7 +127,7 @@ def drain_batch(at_most: int | None = None) -> Drained:
 
     A click that cannot be stored is found by halving and put aside; the others are counted.
     """
-    limit = at_most or get_settings().clicks_batch_size
+    limit = at_most or get_settings(ClickSettings).clicks_batch_size
     with transaction():
         hold(Lock.CLICK_DRAIN)
         db.session.execute(_PLAN)

@@ -4,7 +4,9 @@ import time
 
 from project.clicks import drain, partitions, retention
 from project.clicks.intake.inbox import clicks_waiting
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.db.transaction import transaction
 from project.core.work import pump
 from project.core.work.queues import wake, wakeup_taken
@@ -17,13 +19,13 @@ def drain_clicks() -> int:
     and not click by click.
     """
     wakeup_taken(clicks_waiting())
-    settings = get_settings()
-    ends_at = time.monotonic() + settings.pump_seconds
+    ends_at = time.monotonic() + get_settings(WorkSettings).pump_seconds
+    batch_size = get_settings(ClickSettings).clicks_batch_size
     taken = 0
     while not pump.stopping.is_set():
         drained = drain.drain_batch()
         taken += drained.taken
-        if drained.taken < max(1, settings.clicks_batch_size // 2):
+        if drained.taken < max(1, batch_size // 2):
             return taken
         if time.monotonic() > ends_at:
             break

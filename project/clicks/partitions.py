@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime
 from dateutil.relativedelta import relativedelta
 from sqlalchemy import text
 
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.locks import Lock, hold
 from project.core.db.transaction import transaction
@@ -27,7 +28,7 @@ def make_partitions_ahead() -> int:
     Safe to run twice at once. A month that is missing all the same is made when a click needs it.
     """
     now = clock.now()
-    oldest = month_of(now - relativedelta(days=get_settings().click_max_age_days))
+    oldest = month_of(now - relativedelta(days=get_settings(ClickSettings).click_max_age_days))
     last = month_of(now) + relativedelta(months=MONTHS_AHEAD)
     months = [oldest]
     while months[-1] < last:

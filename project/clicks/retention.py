@@ -6,7 +6,8 @@ from dateutil.relativedelta import relativedelta
 from sqlalchemy import text
 
 from project.clicks.partitions import drop_partition, month_of, partitions
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.transaction import transaction
 from project.extensions import db
@@ -21,7 +22,7 @@ _FORGET = text("""
 
 def first_kept_month() -> date:
     """Return the oldest month that CLICK_RETENTION_MONTHS keeps, beside the present one."""
-    kept = relativedelta(months=get_settings().click_retention_months)
+    kept = relativedelta(months=get_settings(ClickSettings).click_retention_months)
     return month_of(month_of(clock.now()) - kept)
 
 
@@ -44,7 +45,7 @@ def forget_old_ids() -> int:
 
     In small transactions of its own, beside drains that add new ones.
     """
-    first_kept = clock.now().date() - timedelta(days=get_settings().click_dedup_days)
+    first_kept = clock.now().date() - timedelta(days=get_settings(ClickSettings).click_dedup_days)
     forgotten = 0
     while True:
         with transaction():

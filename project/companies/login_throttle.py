@@ -10,7 +10,8 @@ from collections.abc import Callable
 from limits import RateLimitItem, parse
 from redis import RedisError
 
-from project.config import get_settings
+from project.companies.settings import CompanySettings
+from project.config.environment import get_settings
 from project.core.errors import TooManyRequests
 from project.extensions import limiter
 
@@ -38,7 +39,7 @@ def _count(limit: RateLimitItem, *key: str) -> None:
 
 
 def _limit() -> RateLimitItem:
-    return parse(get_settings().login_rate_limit)
+    return parse(get_settings(CompanySettings).login_rate_limit)
 
 
 def _ask(question: Callable[[], bool]) -> bool:

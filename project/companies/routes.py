@@ -26,7 +26,9 @@ from project.companies.schemas import (
     LoginSchema,
     PackageAssignSchema,
 )
-from project.config import get_settings
+from project.companies.settings import CompanySettings
+from project.config.environment import get_settings
+from project.config.kernel import HttpSettings
 from project.core.db.transaction import own_transactions, transaction
 from project.core.errors import BadRequest, NotFound, Unauthorized
 from project.core.fast_path import Call, flask_call
@@ -71,7 +73,7 @@ def _proves_nothing() -> bool:
 
 @blueprint.post("/register")
 @public
-@limiter.limit(lambda: get_settings().register_rate_limit)
+@limiter.limit(lambda: get_settings(HttpSettings).register_rate_limit)
 @idempotent_by()
 @blueprint.arguments(CompanyRegisterSchema)
 @blueprint.response(201, LoggedInSchema)
@@ -90,7 +92,7 @@ def register_company(body: dict[str, Any]) -> dict[str, Any]:
 
 @blueprint.post("/login")
 @public
-@limiter.limit(lambda: get_settings().login_rate_limit)
+@limiter.limit(lambda: get_settings(CompanySettings).login_rate_limit)
 @blueprint.arguments(LoginSchema)
 @blueprint.response(200, LoggedInSchema)
 @blueprint.alt_response(401, description="The email or the password is wrong.")
@@ -140,7 +142,9 @@ def show_own_company() -> dict[str, Any]:
 @blueprint.patch("/me")
 @company
 @limiter.limit(
-    lambda: get_settings().login_rate_limit, key_func=_own_account, exempt_when=_proves_nothing
+    lambda: get_settings(CompanySettings).login_rate_limit,
+    key_func=_own_account,
+    exempt_when=_proves_nothing,
 )
 @blueprint.arguments(CompanyChangeSchema)
 @blueprint.response(200, CompanyChangedSchema)

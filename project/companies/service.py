@@ -14,7 +14,8 @@ from project.companies.emails import normalised_email
 from project.companies.events import CompanyEvent, tell
 from project.companies.models import Company, CompanyAddress, CompanyState, CompanyToken
 from project.companies.passwords import hash_password, is_password
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core import clock
 from project.core.errors import BadRequest, Conflict, Forbidden, NotFound, Unauthorized
 from project.core.secrets import new_token, token_hash
@@ -63,7 +64,7 @@ def register_company(
 
 def _new_customer(company_id: int) -> int:
     # In development anything is a saved payment method; a real shop saves one by paying.
-    method = None if get_settings().production else f"development-{company_id}"
+    method = None if get_settings(CoreSettings).production else f"development-{company_id}"
     return customers.ensure_customer(KIND, str(company_id), payment_method_id=method).id
 
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core.db.models import Claimable, ClockOffset
 from project.core.db.transaction import transaction
 from project.core.errors import BadRequest, NotFound
@@ -25,12 +26,12 @@ _OFFSET = PreparedQuery(select(ClockOffset.offset_seconds))
 def now() -> datetime:
     """Return the product's present moment in UTC."""
     real = datetime.now(UTC)
-    return real + read_offset() if get_settings().test_clock else real
+    return real + read_offset() if get_settings(CoreSettings).test_clock else real
 
 
 async def current() -> datetime:
     """Return what `now` does; an event loop that runs this does not wait for it."""
-    if not get_settings().test_clock:
+    if not get_settings(CoreSettings).test_clock:
         return datetime.now(UTC)
     row = await _OFFSET.read({})
     return datetime.now(UTC) + timedelta(seconds=row[0] if row else 0)
@@ -123,5 +124,5 @@ def _take_pauses_along(now: datetime, back: timedelta) -> None:
 
 def require_test_clock() -> None:
     """Raise NotFound unless this copy runs with TEST_CLOCK=1."""
-    if not get_settings().test_clock:
+    if not get_settings(CoreSettings).test_clock:
         raise NotFound("This copy runs on real time; start it with TEST_CLOCK=1 to move the clock.")

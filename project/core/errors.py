@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 
 log = structlog.get_logger()
 
@@ -163,7 +164,7 @@ def problem_document(
     }
     if errors:
         body["errors"] = errors
-    if "error-words" in get_settings().compatibility:
+    if "error-words" in get_settings(CoreSettings).compatibility:
         body |= {"error": detail, "message": detail, "details": errors or {}}
     # A field's name may hold half of a surrogate pair, which has no place in UTF-8.
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from project.config import Settings
+from project.config.kernel import CoreSettings
 
 SECRET_NAMES = re.compile(
     r"token|secret|password|authorization|api_key|receipt|signature|email|msisdn|phone|\bcard", re.I
@@ -28,7 +28,7 @@ QUOTED = re.compile(r'".*"', re.DOTALL)
 CLASSES_WITH_VALUES = ("22", "P0")
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: CoreSettings) -> None:
     """Send the product's and its libraries' logs to standard error, one line an event."""
     # Whoever prints an error of the driver asks it for its text: our logs, RQ, a crash.
     type.__setattr__(psycopg.Error, "__str__", without_values)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 
 
 def new_token(prefix: str) -> str:
@@ -48,7 +49,7 @@ _ciphers: dict[tuple[str, ...], MultiFernet] = {}
 
 
 def _cipher() -> MultiFernet:
-    keys = get_settings().secret_keys
+    keys = get_settings(CoreSettings).secret_keys
     if keys not in _ciphers:
         _ciphers[keys] = MultiFernet([Fernet(_derive(key)) for key in keys])
     return _ciphers[keys]

@@ -5,7 +5,8 @@ import socket
 from importlib import import_module
 from typing import Any
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import HttpSettings
 from project.front.processes import Processes
 from project.front.server import Server
 
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("application", help="MODULE:NAME of a WSGI application")
     module, _, name = parser.parse_args().application.partition(":")
     application: Any = getattr(import_module(module), name)
-    settings = get_settings()
+    settings = get_settings(HttpSettings)
 
     def run(listener: socket.socket) -> None:
         Server(application, settings).run(listener)

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 from flask import Flask
 
-from project.config import Settings
+from project.config.kernel import HttpSettings
 from project.core import fast_path
 from project.core.fast_path import ANSWER_HEADERS, FAILURE, JSON, Call, Route
 from project.core.http.body_limits import body_limit
@@ -36,7 +36,7 @@ FILES_FOR_OTHERS = 200
 class Server:
     """Serves one application to all connections of this process."""
 
-    def __init__(self, application: Any, settings: Settings) -> None:
+    def __init__(self, application: Any, settings: HttpSettings) -> None:
         self.store = BodyStore(settings.bodies_memory_bytes, settings.bodies_disk_bytes)
         self.body_seconds = settings.body_timeout_seconds
         self.body_bytes_per_second = settings.body_min_bytes_per_second

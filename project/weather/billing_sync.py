@@ -15,11 +15,12 @@ from project.billing import queries as billing
 from project.billing.customers import service as customers
 from project.billing.packages import service as packages
 from project.billing.payments.service import wake_prompt_charges
+from project.billing.providers.settings import CarrierSettings
 from project.billing.signals import SubscriptionChange, subscription_changed
 from project.billing.states import AtRetryEnd, ChargeTime, SubscriptionState
 from project.billing.subscriptions import service as subscriptions
 from project.billing.subscriptions.service import Prepaid
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.locks import Lock, try_to_hold
@@ -29,6 +30,7 @@ from project.extensions import db
 from project.weather import local_time
 from project.weather.endings import ended
 from project.weather.models import Subscriber
+from project.weather.settings import ForecastSettings
 from project.weather.states import EndReason, Plan, SubscriberState
 
 BILLING_DUE = Wakeup(
@@ -132,7 +134,7 @@ def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
 
 def plan_packages() -> Mapping[str, int]:
     """Return the id of each plan's package, which is made and kept as the settings say."""
-    settings = get_settings()
+    settings = get_settings(ForecastSettings)
     prices = {
         Plan.DAILY: settings.forecast_daily_price,
         Plan.WEEKLY: settings.forecast_weekly_price,
@@ -141,17 +143,17 @@ def plan_packages() -> Mapping[str, int]:
 
 
 def _ensure_package(plan: Plan, price: int) -> int:
-    settings = get_settings()
+    carrier = get_settings(CarrierSettings)
     return packages.ensure_package(
         {
             "name": f"forecast-{plan}",
             "price": price,
-            "currency": settings.forecast_currency,
+            "currency": get_settings(ForecastSettings).forecast_currency,
             "period": PERIODS[plan],
             "period_count": 1,
             "status": packages.ACTIVE,
-            "retry_attempts": settings.max_billing_try_limit,
-            "retry_interval_seconds": settings.billing_try_pause_seconds,
+            "retry_attempts": carrier.carrier_billing_max_attempts,
+            "retry_interval_seconds": carrier.carrier_billing_retry_seconds,
             "at_retry_end": str(AtRetryEnd.EXPIRE),
             "charged": str(ChargeTime.AT_THE_END),
         }

@@ -4,7 +4,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.weather.settings import SmsSettings, is_in
 
 ONE_DAY = timedelta(days=1)
 # Not at midnight: an hour more or less in summer must not move a charge to another date.
@@ -33,13 +34,7 @@ def day_ends(zone: str, now: datetime) -> datetime:
 
 def is_quiet(zone: str, now: datetime) -> bool:
     """Tell whether nobody there is to be woken by a message now."""
-    return is_in(get_settings().sms_quiet_hours, now.astimezone(zone_of(zone)).time())
-
-
-def is_in(hours: tuple[time, time], at: time) -> bool:
-    """Tell whether a time of day lies in hours that may go past midnight."""
-    start, end = hours
-    return start <= at < end if start <= end else at >= start or at < end
+    return is_in(get_settings(SmsSettings).sms_quiet_hours, now.astimezone(zone_of(zone)).time())
 
 
 def next_message_time(zone: str, now: datetime, *, after: date | None = None) -> datetime:
@@ -50,12 +45,14 @@ def next_message_time(zone: str, now: datetime, *, after: date | None = None) ->
     """
     today = local_date(zone, now)
     day = today if after is None or after < today else after + ONE_DAY
-    planned = _moment(zone, day, get_settings().sms_send_at)
+    planned = _moment(zone, day, get_settings(SmsSettings).sms_send_at)
     if day > today or planned >= now:
         return planned
     if not is_quiet(zone, now):
         return now
-    return _end_of_quiet(zone, now) or _moment(zone, day + ONE_DAY, get_settings().sms_send_at)
+    return _end_of_quiet(zone, now) or _moment(
+        zone, day + ONE_DAY, get_settings(SmsSettings).sms_send_at
+    )
 
 
 def later_today(zone: str, now: datetime, day: date, wait: timedelta) -> datetime | None:
@@ -79,7 +76,7 @@ def paid_from(zone: str, now: datetime) -> datetime:
 
 def _end_of_quiet(zone: str, now: datetime) -> datetime | None:
     """Return when the quiet hours that are now end, if they do on this date."""
-    ends = _moment(zone, local_date(zone, now), get_settings().sms_quiet_hours[1])
+    ends = _moment(zone, local_date(zone, now), get_settings(SmsSettings).sms_quiet_hours[1])
     return ends if ends > now else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from project.billing.signals import PlannedCharge
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.extensions import db
 from project.weather import local_time
@@ -19,6 +19,7 @@ from project.weather.billing_sync import CUSTOMER_KIND
 from project.weather.messages.queries import IS_ITS_FORECAST, forecasts, subscribers
 from project.weather.messages.texts import has_forecast
 from project.weather.numbers import can_get_messages
+from project.weather.settings import SmsSettings
 from project.weather.states import SubscriberState
 
 
@@ -78,7 +79,7 @@ def _held_until(
     row: Row[*tuple[Any, ...]], planned: PlannedCharge, now: datetime
 ) -> datetime | None:
     """Return when to look again at a charge that would be for nothing; None if it is not."""
-    soon = now + timedelta(seconds=get_settings().sms_try_pause_seconds)
+    soon = now + timedelta(seconds=get_settings(SmsSettings).sms_retry_seconds)
     obstacle = _obstacle(row)
     if obstacle is Obstacle.NO_MOBILE_NUMBER:
         return now + ONE_DAY

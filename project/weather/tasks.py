@@ -9,13 +9,14 @@ from uuid import UUID
 import uuid_utils.compat
 from sqlalchemy import Table, delete, func, insert, select, update
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.errors import Conflict, NotFound
 from project.core.work.claims import RELEASED, claim, due, lease_for
 from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather.models import Task, TaskChunk, TaskError
+from project.weather.settings import ImportSettings
 from project.weather.states import TaskKind, TaskState, may_task_move
 from project.weather.timestamps import TimeFormat
 
@@ -192,7 +193,7 @@ def fail(task: Task, reason: str) -> None:
 
 def is_last_try(task: Task) -> bool:
     """Tell whether no other try follows this one, if it comes no further either."""
-    return task.attempts > get_settings().max_task_retry
+    return task.attempts > get_settings(ImportSettings).task_max_retries
 
 
 def retry_later(task: Task, reason: str) -> None:
@@ -256,7 +257,7 @@ def cancel(task_id: UUID) -> Task:
 
 def drop_old_files(limit: int = 20) -> int:
     """Drop the files of tasks that ended IMPORT_FILE_DAYS ago; return of how many."""
-    before = clock.now() - timedelta(days=get_settings().import_file_days)
+    before = clock.now() - timedelta(days=get_settings(ImportSettings).import_file_days)
     some = (
         select(Task)
         .where(Task.finished_at < before, Task.has_file)

@@ -7,8 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import insert
 
+from project.areas import read_settings
 from project.clicks.models import ClicksDaily
-from project.config import ConfigurationError, read_settings
+from project.config.declare import ConfigurationError
 from project.core import clock
 from project.core.db.transaction import transaction
 from tests.conftest import ChangeSettings

@@ -11,8 +11,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from project import config
 from project.callbacks.jobs import deliver_due_callbacks
+from project.callbacks.settings import CallbackSettings
+from project.config.environment import get_settings
 from simulator.client import SimulatorClient
 from tests.callbacks.conftest import Happen, Shown
 from tests.conftest import ChangeSettings
@@ -135,7 +136,7 @@ def test_anything_else_is_tried_again_an_hour_later(
     app = factory.app()
     happen(app)
     fault_id = simulator.add_fault(f"/inbox/{app.inbox}", **fault)
-    usual = config.get_settings().callback_timeout_seconds
+    usual = get_settings(CallbackSettings).callback_timeout_seconds
     change_settings(callback_timeout_seconds=SHORT_SECONDS if "delay_seconds" in fault else usual)
     deliver_due_callbacks()
     change_settings(callback_timeout_seconds=usual)
@@ -356,7 +357,7 @@ def test_a_changed_endpoint_gets_what_is_still_pending(
     app = factory.app()
     happen(app)
     simulator.add_fault(f"/inbox/{app.inbox}", delay_seconds=20)
-    usual = config.get_settings().callback_timeout_seconds
+    usual = get_settings(CallbackSettings).callback_timeout_seconds
     change_settings(callback_timeout_seconds=SHORT_SECONDS)
     deliver_due_callbacks()
     change_settings(callback_timeout_seconds=usual)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from project import config
 from project.callbacks.delivery import CallbackDelivery
 from project.callbacks.jobs import deliver_due_callbacks
+from project.callbacks.settings import CallbackSettings
+from project.config.environment import get_settings
 from project.core.work import pump
 from simulator.client import SimulatorClient
 from tests.callbacks.conftest import Happen
@@ -137,7 +138,7 @@ def test_an_endpoint_that_hung_is_not_pestered_with_all_that_waits(
     made = factory.app()
     happen(made, times=40)
     simulator.add_fault(f"/inbox/{made.inbox}", delay_seconds=20)
-    usual = config.get_settings().callback_timeout_seconds
+    usual = get_settings(CallbackSettings).callback_timeout_seconds
     change_settings(callback_timeout_seconds=SHORT_SECONDS)
     assert deliver_due_callbacks() == 2, "one request in each lane"
     change_settings(callback_timeout_seconds=usual)
@@ -156,7 +157,7 @@ def test_what_was_claimed_but_not_sent_loses_no_attempt(
     made = factory.app()
     ids = happen(made, times=6)
     simulator.add_fault(f"/inbox/{made.inbox}", delay_seconds=20)
-    usual = config.get_settings().callback_timeout_seconds
+    usual = get_settings(CallbackSettings).callback_timeout_seconds
     change_settings(callback_timeout_seconds=SHORT_SECONDS)
     for _ in range(2):
         deliver_due_callbacks()

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from project.callbacks import queries
 from project.callbacks.delivery import MAX_REST_SECONDS
 from project.callbacks.jobs import deliver_due_callbacks
-from project.config import get_settings
+from project.callbacks.settings import CallbackSettings
+from project.config.environment import get_settings
 from project.core import clock as product_clock
 from project.core.db.transaction import transaction
 from project.extensions import db
@@ -74,7 +75,7 @@ class History:
 
     def nothing_rests_too_long(self) -> None:
         latest, now = latest_due_at(), self.clock.now()
-        retry = timedelta(seconds=get_settings().callback_retry_seconds)
+        retry = timedelta(seconds=get_settings(CallbackSettings).callback_retry_seconds)
         if latest["callback"] is not None:
             assert latest["callback"] <= now + retry + SLACK
         assert latest["lane"] is not None
@@ -97,7 +98,7 @@ def test_in_any_order_of_moves_and_deliveries_every_callback_arrives_in_the_end(
         history.take(step)
         history.nothing_rests_too_long()
     history.take("mend")
-    clock.advance(seconds=get_settings().callback_retry_seconds + 60)
+    clock.advance(seconds=get_settings(CallbackSettings).callback_retry_seconds + 60)
     deliver_due_callbacks()
 
     arrived = simulator.control("GET", f"/inbox/{history.app.inbox}/ids")

@@ -9,9 +9,10 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from project import config
 from project.callbacks.jobs import deliver_due_callbacks
 from project.callbacks.models import CallbackState
+from project.callbacks.settings import CallbackSettings
+from project.config.environment import get_settings
 from simulator.client import SimulatorClient
 from tests.callbacks.conftest import Happen, Shown
 from tests.conftest import ChangeSettings
@@ -202,7 +203,7 @@ def test_attempts_are_used_by_what_was_sent_or_refused_and_by_nothing_else(
             used += 1
             if outcome == "200":
                 state = CallbackState.DELIVERED
-            elif used == config.get_settings().callback_max_attempts:
+            elif used == get_settings(CallbackSettings).callback_max_attempts:
                 state = CallbackState.FAILED
         [callback] = operator.get(f"/api/callbacks?app_id={app.id}").get_json()["data"]
         assert (callback["state"], callback["attempts"]) == (state, used)

@@ -71,7 +71,7 @@ class Sender:
 @pytest.fixture(autouse=True)
 def _fresh_intake(app: Flask, change_settings: Callable[..., None]) -> Iterator[None]:
     """Forget what this process remembers of senders between requests."""
-    change_settings(webhook_secrets=(SECRET,))
+    change_settings(click_webhook_secrets=(SECRET,))
     signatures.own_secrets.forget()
     inbox.backlog.forget()
     rate_limit.allowance = rate_limit.Allowance()

@@ -74,10 +74,10 @@ def test_the_body_is_signed_byte_by_byte(sender: Sender) -> None:
 def test_while_a_secret_is_replaced_both_are_good(
     sender: Sender, change_settings: ChangeSettings
 ) -> None:
-    change_settings(webhook_secrets=("the-new-secret", SECRET))
+    change_settings(click_webhook_secrets=("the-new-secret", SECRET))
     assert sender.send(sender.click("c-1")).status_code == 202
     assert sender.send(sender.click("c-2"), secret="the-new-secret").status_code == 202
-    change_settings(webhook_secrets=("the-new-secret",))
+    change_settings(click_webhook_secrets=("the-new-secret",))
     assert_problem(sender.send(sender.click("c-3")), 401)
 
 
@@ -139,13 +139,13 @@ class TestAddresses:
         self, sender: Sender, change_settings: ChangeSettings, address: str, status: int
     ) -> None:
         networks = tuple(map(ipaddress.ip_network, ("203.0.113.0/24", "2001:db8::/32")))
-        change_settings(webhook_allowed_networks=networks)
+        change_settings(click_webhook_allowed_networks=networks)
         assert sender.send(sender.click(), address=address).status_code == status
 
     def test_a_header_does_not_change_the_address(
         self, sender: Sender, change_settings: ChangeSettings
     ) -> None:
-        change_settings(webhook_allowed_networks=(ipaddress.ip_network("203.0.113.0/24"),))
+        change_settings(click_webhook_allowed_networks=(ipaddress.ip_network("203.0.113.0/24"),))
         headers = {"X-Forwarded-For": "203.0.113.7", "X-Real-IP": "203.0.113.7"}
         assert_problem(sender.send(sender.click(), headers=headers), 403)
 
@@ -154,7 +154,7 @@ class TestRates:
     def test_past_the_limit_an_address_is_asked_to_wait(
         self, sender: Sender, change_settings: ChangeSettings
     ) -> None:
-        change_settings(webhook_rate_limit="5/hour")
+        change_settings(click_webhook_rate_limit="5/hour")
         answers = [sender.send(sender.click(f"c-{number}")) for number in range(7)]
         assert [answer.status_code for answer in answers] == [202] * 5 + [429] * 2
         assert 0 < int(answers[-1].headers["Retry-After"]) <= 3600

@@ -235,7 +235,7 @@ def test_a_batch_of_ten_thousand_is_taken(sender: Sender) -> None:
 
 
 def test_a_body_over_the_limit_is_refused(sender: Sender, change_settings: ChangeSettings) -> None:
-    change_settings(webhook_max_body_bytes=2_000)
+    change_settings(click_webhook_max_body_bytes=2_000)
     assert_problem(sender.send_batch([sender.click("x" * 200)] * 20), 413)
     assert_problem(sender.send(sender.click(signature="x" * 2_000_000)), 413)
 

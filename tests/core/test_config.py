@@ -1,6 +1,5 @@
 """Settings: read in one place, and each that cannot be used is named in one clear sentence."""
 
-import dataclasses
 import ipaddress
 import os
 import re
@@ -8,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from project import config
-from project.config import (
-    MIN_GIVEN_SECRET_LENGTH,
-    SECRET_SETTINGS,
-    ConfigurationError,
-    Settings,
-    read_settings,
-)
+from project.areas import AREAS, read_settings
+from project.config.declare import ConfigurationError, Secrets, settings_of
+from project.config.environment import load_environment
+from project.config.kernel import DEVELOPMENT_SECRET
+from project.config.secrets import MIN_GIVEN_SECRET_LENGTH
 from tests.core.commands import run_flask
+from tests.support.settings import AREA_OF, DECLARED, Everything
 
+SECRETS = sorted(name for name, declared in DECLARED.items() if declared.is_secret)
+SEVERAL = [name for name in SECRETS if isinstance(DECLARED[name].kind, Secrets)]
+FIELD_OF = {declared.name: field for area in AREAS for field, declared in settings_of(area)}
 LONG_SECRET = "a-secret-of-more-than-24-characters"
 
 
@@ -31,10 +31,10 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://redis.example.com:6379/0")
 
 
-def read(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+def read(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Everything:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return read_settings()
+    return Everything(read_settings())
 
 
 def test_two_settings_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_the_simulators_port_moves_the_stores(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, SECRET_KEY="", API_KEY="", CALLBACK_ALLOWED_NETWORKS="")
 
-    assert settings.secret_keys == (config.DEVELOPMENT_SECRET,)
+    assert settings.secret_keys == (DEVELOPMENT_SECRET,)
     assert settings.api_key is None
     assert settings.callback_allowed_networks == ()
 
@@ -91,7 +91,6 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ipaddress.ip_network("10.0.0.1/32"),
     )
     assert settings.secret_keys == (f"{LONG_SECRET}-1", f"{LONG_SECRET}-2")
-    assert settings.flask_config()["SECRET_KEY"] == f"{LONG_SECRET}-1"
 
 
 @pytest.mark.parametrize(
@@ -161,19 +160,19 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
 
 
 def test_the_callback_secret_is_derived_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    derived = read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_callback_secret
+    derived = read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_receipt_secret
 
-    assert derived == read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_callback_secret
-    assert derived != read(monkeypatch, SECRET_KEY=f"{LONG_SECRET}2").sms_callback_secret
+    assert derived == read(monkeypatch, SECRET_KEY=LONG_SECRET).sms_receipt_secret
+    assert derived != read(monkeypatch, SECRET_KEY=f"{LONG_SECRET}2").sms_receipt_secret
     assert LONG_SECRET not in derived
     given = read(monkeypatch, SMS_CALLBACK_SECRET=LONG_SECRET[::-1])
-    assert given.sms_callback_secret == LONG_SECRET[::-1]
+    assert given.sms_receipt_secret == LONG_SECRET[::-1]
 
 
 @pytest.fixture(params=["development", "testing", "production"])
 def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the environments, with every secret set as it should be."""
-    for name in SECRET_SETTINGS:
+    for name in SECRETS:
         monkeypatch.setenv(name, f"{name}-{LONG_SECRET}")
     monkeypatch.setenv("APP_ENV", request.param)
     named: str = request.param
@@ -184,25 +183,22 @@ class TestSecrets:
     """What holds for every setting that holds a secret, in every environment."""
 
     def test_all_of_them_are_known(self) -> None:
-        looks_secret = re.compile(r"secret|token|password|credential|(^|_)keys?$")
-        fields = {field.name for field in dataclasses.fields(Settings)}
-        secret = {name for name in fields if looks_secret.search(name) and "seconds" not in name}
+        looks_secret = re.compile(r"(secret|token|password|credential|key)s?$")
+        secret = {field for field in AREA_OF if looks_secret.search(field)}
 
-        assert secret == {setting.field for setting in SECRET_SETTINGS.values()}
+        assert secret == {FIELD_OF[name] for name in SECRETS}
 
     @pytest.mark.usefixtures("environment")
-    @pytest.mark.parametrize("name", sorted(SECRET_SETTINGS))
+    @pytest.mark.parametrize("name", SECRETS)
     def test_what_stands_around_it_is_taken_off(
         self, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        setting = SECRET_SETTINGS[name]
+        found = getattr(read(monkeypatch, **{name: f" \t{LONG_SECRET}\n"}), FIELD_OF[name])
 
-        found = getattr(read(monkeypatch, **{name: f" \t{LONG_SECRET}\n"}), setting.field)
-
-        assert found == ((LONG_SECRET,) if setting.may_be_several else LONG_SECRET)
+        assert found == ((LONG_SECRET,) if name in SEVERAL else LONG_SECRET)
 
     @pytest.mark.usefixtures("environment")
-    @pytest.mark.parametrize("name", sorted(SECRET_SETTINGS))
+    @pytest.mark.parametrize("name", SECRETS)
     @pytest.mark.parametrize("value", [" ", "\t\n", "x", "   short   ", "1234567"])
     def test_none_is_blank_or_short(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -210,9 +206,7 @@ class TestSecrets:
         self.refused(monkeypatch, name, value)
 
     @pytest.mark.usefixtures("environment")
-    @pytest.mark.parametrize(
-        "name", [name for name, setting in SECRET_SETTINGS.items() if setting.may_be_several]
-    )
+    @pytest.mark.parametrize("name", SEVERAL)
     @pytest.mark.parametrize(
         "pattern", ["{},", ",{}", "{},,{}", "{}, ,{}", ",", "{},x", "{}, short"]
     )
@@ -221,14 +215,14 @@ class TestSecrets:
     ) -> None:
         self.refused(monkeypatch, name, pattern.format(LONG_SECRET, LONG_SECRET))
 
-    @pytest.mark.parametrize("name", sorted(SECRET_SETTINGS))
+    @pytest.mark.parametrize("name", SECRETS)
     def test_one_that_is_not_set_is_never_an_empty_one(
         self, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        field = SECRET_SETTINGS[name].field
+        field = FIELD_OF[name]
 
         unset, empty = (
-            getattr(read_settings(), field),
+            getattr(Everything(read_settings()), field),
             getattr(read(monkeypatch, **{name: ""}), field),
         )
 
@@ -272,7 +266,7 @@ class TestProduction:
     def test_it_starts_with_secrets_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = read(monkeypatch, SECRET_KEY=LONG_SECRET, API_KEY=f"pk_{LONG_SECRET}")
 
-        assert settings.production
+        assert settings.app_env == "production"
 
     def test_it_needs_no_key_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert read(monkeypatch, SECRET_KEY=LONG_SECRET).api_key is None
@@ -283,8 +277,8 @@ class TestProduction:
             ({}, "SECRET_KEY"),
             ({"SECRET_KEY": ""}, "SECRET_KEY"),
             ({"SECRET_KEY": "short"}, "SECRET_KEY"),
-            ({"SECRET_KEY": config.DEVELOPMENT_SECRET}, "SECRET_KEY"),
-            ({"SECRET_KEY": f"{LONG_SECRET},{config.DEVELOPMENT_SECRET}"}, "SECRET_KEY"),
+            ({"SECRET_KEY": DEVELOPMENT_SECRET}, "SECRET_KEY"),
+            ({"SECRET_KEY": f"{LONG_SECRET},{DEVELOPMENT_SECRET}"}, "SECRET_KEY"),
             ({"SECRET_KEY": LONG_SECRET, "API_KEY": "admin"}, "API_KEY"),
             ({"SECRET_KEY": LONG_SECRET, "TEST_CLOCK": "1"}, "TEST_CLOCK"),
             (
@@ -331,8 +325,8 @@ def test_the_environment_wins_over_the_file(
         "WORKERS=5\nREDIS_URL=unix:///run/valkey.sock?db=0\n"
     )
 
-    config.load_environment()
-    settings = read_settings()
+    load_environment()
+    settings = Everything(read_settings())
 
     assert settings.workers == 4
     assert settings.callback_max_attempts == 5

@@ -1,6 +1,5 @@
 """A Postgres that hangs costs each caller a set time: an error comes, and nobody waits for ever."""
 
-import dataclasses
 import os
 import signal
 import time
@@ -12,8 +11,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 
-from project import config
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import StorageSettings
 from project.core.clock import read_offset
 from project.core.fast_path.reading import PreparedQuery
 from project.extensions import PATIENCE_BEYOND_SECONDS, db, guard, wait_as_long_as_it_takes
@@ -59,7 +58,7 @@ def short_patience(change_settings: ChangeSettings) -> None:
 def test_a_statement_of_a_session_ends_soon_after_postgres_should_have_ended_it(
     freeze: Freeze,
 ) -> None:
-    settings = get_settings()
+    settings = get_settings(StorageSettings)
     engine = create_engine(settings.database_url, **settings.engine_options())
     guard(engine)
     with engine.connect() as connection:
@@ -76,12 +75,12 @@ def test_a_statement_of_a_session_ends_soon_after_postgres_should_have_ended_it(
 
 
 @pytest.mark.usefixtures("short_patience")
-def test_so_does_a_statement_that_was_prepared(freeze: Freeze) -> None:
-    changed = dataclasses.replace(
-        get_settings(), database_url=f"{get_settings().database_url}&application_name=hangs"
-    )
+def test_so_does_a_statement_that_was_prepared(
+    freeze: Freeze, change_settings: ChangeSettings
+) -> None:
+    usual = get_settings(StorageSettings).database_url
     query = PreparedQuery(select(text("1")))
-    config.use_settings(changed)
+    change_settings(database_url=f"{usual}&application_name=hangs")
     assert query.one({}) == (1,)
     freeze()
     began = time.monotonic()
@@ -95,7 +94,7 @@ def test_so_does_a_statement_that_was_prepared(freeze: Freeze) -> None:
 
 @pytest.mark.usefixtures("short_patience")
 def test_who_waits_on_purpose_may_wait(app: Flask) -> None:
-    settings = get_settings()
+    settings = get_settings(StorageSettings)
     engine = create_engine(settings.database_url, **settings.engine_options())
     guard(engine)
     with engine.connect() as connection:
@@ -117,7 +116,7 @@ def test_requests_are_answered_503_in_a_set_time_and_life_is_told_at_once(
     assert client.get("/api/health/live").status_code == 200
     assert time.monotonic() - began < STATEMENT_SECONDS + PATIENCE_BEYOND_SECONDS
     assert client.get("/api/health/ready").status_code == 503
-    limit = get_settings().statement_timeout_seconds + PATIENCE_BEYOND_SECONDS
+    limit = get_settings(StorageSettings).statement_timeout_seconds + PATIENCE_BEYOND_SECONDS
     assert time.monotonic() - began < limit + BUSY_SECONDS
 
 

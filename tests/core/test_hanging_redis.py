@@ -17,7 +17,8 @@ from redis import Redis, RedisError
 from rq import Worker
 
 from project import extensions, redis_pool
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import StorageSettings
 from project.core.db.transaction import transaction
 from project.core.work.pump import place
 from project.core.work.queues import (
@@ -242,7 +243,7 @@ def test_after_its_rest_redis_is_asked_again(hanging: Hang) -> None:
 
 def test_a_connection_that_was_closed_at_the_other_end_is_made_anew(app: Flask) -> None:
     redis_client().ping()
-    with Redis.from_url(get_settings().redis_url) as other:
+    with Redis.from_url(get_settings(StorageSettings).redis_url) as other:
         other.client_kill_filter(_type="normal", skipme=True)
 
     assert redis_client().ping()

@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from redis import Redis
 from sqlalchemy import text
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import StorageSettings
 from project.core.http.health import ServiceProbe, due_probes, head_revision
 from project.core.work.worker import AppWorker
 from project.extensions import db, redis_client
@@ -29,7 +30,7 @@ def health(client: FlaskClient, path: str = "/api/health") -> tuple[int, dict[st
 @pytest.fixture
 def two_workers(app: Flask) -> Iterator[None]:
     """As many workers as the settings of the tests ask for, enrolled."""
-    own_client = Redis.from_url(get_settings().redis_url)
+    own_client = Redis.from_url(get_settings(StorageSettings).redis_url)
     workers = [AppWorker(["high"], connection=own_client, worker_ttl=45) for _ in range(2)]
     for worker in workers:
         worker.register_birth()

@@ -15,7 +15,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from project import config
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core import logging as product_logging
 from project.extensions import db
 from tests.conftest import ChangeSettings
@@ -35,7 +36,7 @@ def written(change_settings: ChangeSettings) -> Iterator[Written]:
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     change_settings(log_level="INFO", log_format="json")
-    product_logging.configure(config.get_settings())
+    product_logging.configure(get_settings(CoreSettings))
     stream = io.StringIO()
     for handler in root.handlers:
         assert isinstance(handler, logging.StreamHandler)

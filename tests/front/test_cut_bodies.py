@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from project.clicks.intake.signatures import signature_of
-from project.config import DEVELOPMENT_WEBHOOK_SECRET
+from project.clicks.settings import DEVELOPMENT_WEBHOOK_SECRET
 from tests.front.conftest import BEARER, Served, Wire, request
 
 OPERATOR = BEARER.strip()

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from project.clicks.intake.signatures import signature_of
-from project.config import DEVELOPMENT_WEBHOOK_SECRET
+from project.clicks.settings import DEVELOPMENT_WEBHOOK_SECRET
 from project.core import fast_path
 from tests.companies.shop import registration
 from tests.faults.world import make_apps, seed_devices, token

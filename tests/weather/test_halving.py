@@ -117,7 +117,7 @@ def test_a_row_that_the_database_refuses_is_a_bad_row_of_its_own(
 def test_a_row_for_which_there_is_never_time_is_a_bad_row_after_all_tries(
     desk: Operator, obstruct: Obstruct, clock: Clock, change_settings: ChangeSettings
 ) -> None:
-    change_settings(max_task_retry=2)
+    change_settings(task_max_retries=2)
     obstruct(f"IF EXISTS (SELECT FROM made WHERE gid = 9) THEN {CANCELED} END IF;")
 
     task = desk.imported("forecasts", CONTENT)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 from sqlalchemy.dialects import postgresql
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.rows import table_of
@@ -19,6 +19,7 @@ from project.extensions import db
 from project.weather.forecasts.nearest import ForecastTree, load_tree, nearest_to
 from project.weather.forecasts.queries import forecasts_in_box
 from project.weather.models import Forecast
+from project.weather.settings import ForecastSettings
 from project.weather.sphere import DECIMALS, EARTH_RADIUS_M, box_around, distances_m
 from tests.conftest import ChangeSettings
 
@@ -168,7 +169,7 @@ def test_what_is_near_is_found_and_what_is_beyond_the_limit_is_not(
         )
         for north, east in offsets
     ]
-    limit_m = get_settings().forecast_max_km * 1000
+    limit_m = get_settings(ForecastSettings).forecast_max_km * 1000
     save(places)
     least = min(haversine_m(asked, other) for other in places)
 
@@ -180,7 +181,7 @@ def test_what_is_near_is_found_and_what_is_beyond_the_limit_is_not(
 
 
 def test_a_forecast_farther_than_the_limit_is_none(app: Flask) -> None:
-    degrees = get_settings().forecast_max_km * 1000 / EARTH_RADIUS_M * 180 / math.pi
+    degrees = get_settings(ForecastSettings).forecast_max_km * 1000 / EARTH_RADIUS_M * 180 / math.pi
     save([(0.0, 0.0)])
 
     within, beyond = (0.0, degrees * 0.999), (0.0, degrees * 1.001)

@@ -102,7 +102,7 @@ def test_trouble_that_stays_ends_it_after_max_task_retry_and_resume_finishes_it(
     change_settings: ChangeSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    change_settings(max_task_retry=2)
+    change_settings(task_max_retries=2)
     task_id = uploaded(desk)
     trouble(0)
     for tries in range(1, 4):

@@ -23,10 +23,11 @@ from project.billing.providers.base import (
     Unreadable,
 )
 from project.billing.providers.registry import drawing_provider, provider_named
+from project.billing.settings import BillingSettings
 from project.billing.signals import PlannedCharge, charge_planned
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.work.claims import RELEASED, Claim, claim, due, lease_for
@@ -78,7 +79,7 @@ class Autopayment:
     wakeup = CHARGES_DUE
 
     def __init__(self) -> None:
-        settings = get_settings()
+        settings = get_settings(BillingSettings)
         self.capacity = settings.provider_concurrency
         self.armful = settings.provider_concurrency
 
@@ -92,7 +93,7 @@ class Autopayment:
         claimed = claim(
             queries.subscriptions,
             self._candidates(limit),
-            lease=lease_for(get_settings().provider_timeout_seconds),
+            lease=lease_for(get_settings(BillingSettings).provider_timeout_seconds),
             returning=[queries.subscriptions.c.id],
         )
         return attempts_for(claimed)
@@ -151,7 +152,7 @@ class LateAutopayment(Autopayment):
 
 
 def _last_run_at() -> datetime:
-    return last_time(get_settings().autopayments_cron, clock.now())
+    return last_time(get_settings(BillingSettings).autopayments_cron, clock.now())
 
 
 def attempts_for(claimed: Claim) -> list[Attempt]:

@@ -25,9 +25,10 @@ from project.billing.providers.base import (
 )
 from project.billing.providers.listing import BookSearch
 from project.billing.providers.registry import provider_named
+from project.billing.settings import BillingSettings
 from project.billing.states import PaymentState
 from project.billing.subscriptions.service import end_unpaid
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.work.claims import RELEASED, claim, due, is_free, lease_for
 from project.core.work.queues import QueueName, Wakeup, wake
@@ -51,7 +52,7 @@ class PendingInquiry:
     wakeup = INQUIRIES_DUE
 
     def __init__(self) -> None:
-        settings = get_settings()
+        settings = get_settings(BillingSettings)
         self.capacity = settings.provider_concurrency
         self.armful = settings.provider_concurrency
         self._search = BookSearch()
@@ -62,7 +63,7 @@ class PendingInquiry:
         return claim(
             queries.payments,
             self._candidates(limit),
-            lease=lease_for(get_settings().provider_timeout_seconds * 2),
+            lease=lease_for(get_settings(BillingSettings).provider_timeout_seconds * 2),
             returning=[
                 columns.id,
                 columns.claim_id,
@@ -155,7 +156,7 @@ class ExpiringInquiry(PendingInquiry):
 
     def _overdue(self) -> Select[Any]:
         table = queries.payments
-        days = timedelta(days=get_settings().payment_waiting_days)
+        days = timedelta(days=get_settings(BillingSettings).payment_waiting_days)
         return (
             select(table.c.id)
             .where(

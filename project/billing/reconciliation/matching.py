@@ -31,8 +31,9 @@ from project.billing.providers.base import (
 from project.billing.providers.listing import BooksUnreadable, own_id_in
 from project.billing.providers.registry import listing_providers
 from project.billing.reconciliation.repairs import Repairs
+from project.billing.settings import BillingSettings
 from project.billing.states import CaseKind, PaymentState
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.db.transaction import transaction
 from project.core.net import http_client
 from project.extensions import db
@@ -313,7 +314,7 @@ def _paid_here(
 async def _ask(
     provider: PaymentProvider, payments: Sequence[Row[*tuple[Any, ...]]]
 ) -> Sequence[Asked]:
-    places = asyncio.Semaphore(get_settings().provider_concurrency)
+    places = asyncio.Semaphore(get_settings(BillingSettings).provider_concurrency)
 
     async def ask(external_id: str) -> Asked:
         async with places:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from project.billing.models import Package, Subscription
 from project.billing.periods import Period, PeriodUnit, period_at, period_from
+from project.billing.settings import BillingSettings
 from project.billing.signals import SubscriptionChange
 from project.billing.states import (
     AtRetryEnd,
@@ -11,7 +12,7 @@ from project.billing.states import (
     SubscriptionState,
     may_subscription_move,
 )
-from project.config import get_settings
+from project.config.environment import get_settings
 
 ONE_DAY = timedelta(days=1)
 NOT_TAKEN_RETRY = timedelta(hours=1)
@@ -59,7 +60,7 @@ def next_period(
     same_rhythm = (package.period, package.period_count) == (current.period, current.period_count)
     anchor = subscription.anchor_at if same_rhythm else subscription.ended_at
     following = period_from(anchor, unit, count, subscription.ended_at)
-    if following.end > now or get_settings().bill_missed_periods:
+    if following.end > now or get_settings(BillingSettings).bill_missed_periods:
         return following
     return period_at(anchor, unit, count, now)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row
 
 from project.clicks.exports import queries
 from project.clicks.exports.queries import DayFacts
-from project.config import EXPORT_SPOOL_SECONDS
+from project.clicks.settings import EXPORT_SPOOL_SECONDS
 from project.core.db.snapshot import in_batches, snapshot
 from project.core.errors import NotFound
 

@@ -3,7 +3,8 @@
 import base64
 from typing import Any, BinaryIO
 
-from project.config import get_settings
+from project.clicks.settings import ExportSettings
+from project.config.environment import get_settings
 from project.core.net import http_client
 from project.core.net.http_client import Answer, Request
 
@@ -12,7 +13,7 @@ HEALTH_DEADLINE_SECONDS = 3.0
 
 def ask_health() -> dict[str, Any]:
     """Ask `GET /health`: {status: ok}, or {status: down, error} for anything but a 2xx."""
-    url = f"{get_settings().finance_service_url}/health"
+    url = f"{get_settings(ExportSettings).finance_service_url}/health"
     answer = http_client.send_and_wait(
         Request(
             "GET",
@@ -37,7 +38,7 @@ async def post_clicks(body: BinaryIO, *, export_id: int, sha256: str) -> Answer:
     The same body of an export has the same key however often it comes. A day that changed before
     it was sent again has another, or a finance service that knows the key would pass it over.
     """
-    settings = get_settings()
+    settings = get_settings(ExportSettings)
     digest = base64.b64encode(bytes.fromhex(sha256)).decode()
     headers = {
         **_credential(),
@@ -65,5 +66,5 @@ def failure(answer: Answer) -> str | None:
 
 
 def _credential() -> dict[str, str]:
-    token = get_settings().finance_service_token
+    token = get_settings(ExportSettings).finance_service_token
     return {} if token is None else {"Authorization": f"Bearer {token}"}

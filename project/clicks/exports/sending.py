@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from project.clicks.exports import finance, queries, service
 from project.clicks.exports.document import DayNotKept, Spooled, SpoolTooSlow, spooled_day
 from project.clicks.exports.service import AnyRow, Delivered, Failed, Outcome
-from project.config import EXPORT_SPOOL_SECONDS, get_settings
+from project.clicks.settings import export_call_seconds
 from project.core.work.claims import claim, lease_for
 from project.extensions import db
 
@@ -29,11 +29,10 @@ class DaySending:
     def claim(self, limit: int) -> Sequence[AnyRow]:
         """Claim the exports that have been due the longest."""
         columns = queries.exports.c
-        call_seconds = EXPORT_SPOOL_SECONDS + get_settings().finance_service_timeout_seconds
         return claim(
             queries.exports,
             queries.due_exports(limit=limit, only=self._only),
-            lease=lease_for(call_seconds),
+            lease=lease_for(export_call_seconds()),
             returning=[columns.id, columns.day, columns.claim_id, columns.attempts],
         ).rows
 

@@ -10,8 +10,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from project.clicks.exports import queries
 from project.clicks.models import ClickExport
+from project.clicks.settings import ExportSettings, export_job_timeout_seconds
 from project.clicks.states import ExportState, may_export_move
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.errors import BadRequest
 from project.core.work.claims import RELEASED, is_free
@@ -22,7 +23,7 @@ EXPORTS_DUE = Wakeup(
     "click-exports",
     QueueName.DEFAULT,
     "project.clicks.exports.jobs.send_due_exports",
-    timeout_seconds=lambda: get_settings().export_job_timeout_seconds,
+    timeout_seconds=export_job_timeout_seconds,
 )
 LONGEST_PAUSE = timedelta(hours=6)
 
@@ -125,7 +126,7 @@ def _values(export: AnyRow, outcome: Outcome, now: datetime) -> dict[str, Any]:
             "day_version": outcome.day_version,
             "last_error": None,
         }
-    if outcome.is_final or export.attempts >= get_settings().export_max_attempts:
+    if outcome.is_final or export.attempts >= get_settings(ExportSettings).export_max_attempts:
         state, due_at, finished_at = ExportState.FAILED, None, now
     else:
         state, due_at, finished_at = ExportState.PENDING, now + pause(export, outcome), None
@@ -139,7 +140,7 @@ def _values(export: AnyRow, outcome: Outcome, now: datetime) -> dict[str, Any]:
 
 def pause(export: AnyRow, outcome: Failed) -> timedelta:
     """Return how long to wait: doubled at each try, and as long as finance asks for."""
-    doubled = get_settings().export_retry_seconds * 2 ** min(export.attempts - 1, 20)
+    doubled = get_settings(ExportSettings).export_retry_seconds * 2 ** min(export.attempts - 1, 20)
     wait = min(timedelta(seconds=doubled), LONGEST_PAUSE)
     return max(wait, timedelta(seconds=outcome.retry_after_seconds or 0))
 

@@ -8,7 +8,8 @@ from sqlalchemy import bindparam, func, insert, select
 
 from project.clicks.intake.parsing import Click
 from project.clicks.models import click_inbox
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.errors import UNUSABLE_VALUE
 from project.core.fast_path.reading import PreparedQuery
 from project.core.loop import Cached, GroupCommit
@@ -29,7 +30,7 @@ _BACKLOG = PreparedQuery(select(func.coalesce(func.sum(click_inbox.c.size), 0)))
 
 def clicks_waiting() -> Wakeup:
     """Return what wakes the drain, on the queue that the settings name."""
-    return Wakeup("clicks", get_settings().clicks_queue_name, CLICKS_WAITING)
+    return Wakeup("clicks", get_settings(WorkSettings).clicks_queue_name, CLICKS_WAITING)
 
 
 async def write(clicks: Sequence[Click]) -> list[Exception | None]:

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from project.clicks.models import MAX_SOURCE_LENGTH
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core.errors import BadRequest, FieldErrors
 from project.core.http.input import (
     MAX_BIGINT,
@@ -84,7 +85,7 @@ class Window:
     """From when to when a click may have been made, and who may send it."""
 
     def __init__(self, covers: Callable[[str], bool], now: datetime) -> None:
-        self.oldest = now - timedelta(days=get_settings().click_max_age_days)
+        self.oldest = now - timedelta(days=get_settings(ClickSettings).click_max_age_days)
         self.newest = now + MAX_AHEAD
         self.covers = covers
 
@@ -229,7 +230,7 @@ def _checked(click: Click, window: Window) -> _Reading:
 def _why_not(moment: datetime, window: Window) -> str:
     if moment > window.newest:
         return "Lies more than 5 minutes in the future."
-    return f"Is older than {get_settings().click_max_age_days} days."
+    return f"Is older than {get_settings(ClickSettings).click_max_age_days} days."
 
 
 def _read(given: Any, window: Window) -> _Reading:

@@ -9,7 +9,9 @@ from limits import parse
 from redis import RedisError
 
 from project.addresses import counted_as, parse_address
-from project.config import Network, get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
+from project.config.kernel import Network
 from project.core import clock
 from project.core.errors import Forbidden, TooManyRequests
 from project.core.loop import in_thread, running_loop
@@ -31,7 +33,7 @@ def _is_allowed(address: str, networks: tuple[Network, ...]) -> bool:
 
 def require_allowed(address: str | None) -> None:
     """Raise Forbidden unless the address is in WEBHOOK_ALLOWED_IPS, or that is empty."""
-    networks = get_settings().webhook_allowed_networks
+    networks = get_settings(ClickSettings).click_webhook_allowed_networks
     if networks and not _is_allowed(address or "", networks):
         raise Forbidden("Clicks are not taken from this address.")
 

@@ -22,7 +22,8 @@ from project.clicks.intake.schemas import (
     TakenSchema,
 )
 from project.clicks.intake.signatures import Signature
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.transaction import own_transactions
 from project.core.errors import ServiceUnavailable
@@ -68,7 +69,7 @@ async def take_one(call: Call) -> dict[str, Any]:
     blueprint.alt_response(403, description="The address is not on the allow-list."),
 )
 @own_transactions
-@takes_body_of(lambda: get_settings().webhook_max_body_bytes)
+@takes_body_of(lambda: get_settings(ClickSettings).click_webhook_max_body_bytes)
 def take_clicks() -> Response:
     """Take up to 10,000 clicks: the good ones are taken, the bad ones are named."""
     return flask_response(take_many, ACCEPTED)
@@ -111,8 +112,8 @@ def _with_refused(
 async def _admit(address: str) -> None:
     """Let a sender in, cheapest check first; nothing in a large body is read before."""
     rate_limit.require_allowed(address)
-    await rate_limit.allowance.spend(address, get_settings().webhook_rate_limit)
-    if await inbox.backlog.get() >= get_settings().click_backlog_limit:
+    await rate_limit.allowance.spend(address, get_settings(ClickSettings).click_webhook_rate_limit)
+    if await inbox.backlog.get() >= get_settings(ClickSettings).click_backlog_limit:
         raise ServiceUnavailable(
             "Too many clicks wait to be counted. Send this again later.",
             retry_after=BACKLOG_RETRY_SECONDS,

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from werkzeug.exceptions import UnsupportedMediaType
 
 from project.clicks.intake import sources
-from project.config import get_settings
+from project.clicks.settings import ClickSettings
+from project.config.environment import get_settings
 from project.core.errors import Unauthorized
 from project.core.fast_path import Call
 from project.core.loop import Cached
@@ -38,7 +39,9 @@ class Signature:
             raise Unauthorized(f"Send {HEADER}: {PREFIX}<hex HMAC-SHA256 of the raw body>.")
         self._given = given
         self._body = body
-        self.is_common = is_signed_by(given, get_settings().webhook_secrets, body)
+        self.is_common = is_signed_by(
+            given, get_settings(ClickSettings).click_webhook_secrets, body
+        )
         self._own = own
         if not self.is_common and not is_signed_by(given, own.values(), body):
             raise Unauthorized(f"{HEADER} does not fit the body.")

@@ -5,7 +5,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from project.clicks.models import MAX_SOURCE_LENGTH
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core.http.input import Id, InputSchema, PageSchema, Text
 from project.core.http.pages import PaginationSchema
 
@@ -13,7 +14,7 @@ SORTABLE = ("clicks_count", "offer_id", "source", "date")
 
 
 def _usual_order() -> str:
-    return "clicks_count" if "report-order" in get_settings().compatibility else "date"
+    return "clicks_count" if "report-order" in get_settings(CoreSettings).compatibility else "date"
 
 
 class DaysMixin(InputSchema):

@@ -15,7 +15,8 @@ from sqlalchemy import Compiled, Engine, Executable, TypeDecorator, create_engin
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import OperationalError
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import StorageSettings
 from project.core.loop import running_loop
 from project.extensions import guard
 
@@ -325,7 +326,7 @@ class _Pipeline:
         if not self._asked:
             return
         waited = time.monotonic() - self._asked[0][1]
-        if waited > get_settings().statement_timeout_seconds + WATCH_SECONDS:
+        if waited > get_settings(StorageSettings).statement_timeout_seconds + WATCH_SECONDS:
             self._cut(psycopg.OperationalError("the database does not answer"), is_hanging=True)
         else:
             self.loop.call_later(WATCH_SECONDS, self._watch)
@@ -348,7 +349,7 @@ class _Pipeline:
 
 def _reader() -> Engine:
     """Return the pool of connections in autocommit, apart from those of the sessions."""
-    settings = get_settings()
+    settings = get_settings(StorageSettings)
     if settings.database_url not in _readers:
         engine = create_engine(
             settings.database_url,

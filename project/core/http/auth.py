@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from flask import g, request
 from sqlalchemy import select
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core import clock
 from project.core.db.models import ApiKey
 from project.core.db.transaction import transaction
@@ -115,7 +116,7 @@ def authenticate_operator(token: str, scope: Scope) -> Principal:
 
 
 def _authenticate(token: str) -> Principal:
-    settings_key = get_settings().api_key
+    settings_key = get_settings(CoreSettings).api_key
     if settings_key is not None and same(token, settings_key):
         return Principal("operator", frozenset(Scope))
     key = db.session.scalar(

@@ -15,7 +15,8 @@ from redis import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import MIGRATIONS_DIR, WorkSettings
 from project.core import clock, fast_path
 from project.core.db.transaction import own_transactions, transaction
 from project.core.fast_path import Call
@@ -182,12 +183,12 @@ def current_revision() -> str | None:
 def head_revision() -> str | None:
     """Return the newest migration of this code."""
     config = Config()
-    config.set_main_option("script_location", str(get_settings().migrations_dir))
+    config.set_main_option("script_location", str(MIGRATIONS_DIR))
     return ScriptDirectory.from_config(config).get_current_head()
 
 
 def _workers() -> Part:
-    wanted = get_settings().workers
+    wanted = get_settings(WorkSettings).workers
     try:
         alive = count_live_workers()
     except RedisError as error:

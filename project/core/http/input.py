@@ -16,7 +16,8 @@ from webargs.multidictproxy import MultiDictProxy
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import CoreSettings
 from project.core.errors import BadRequest as BadInput
 
 log = structlog.get_logger()
@@ -70,7 +71,7 @@ class InputParser(FlaskParser):
         """Return the query's parameters, each of which may come once."""
         _require_utf8(unquote_to_bytes(req.query_string), "query")
         given = _single(req.args.to_dict(flat=False), "query")
-        if "empty-filters" in get_settings().compatibility:
+        if "empty-filters" in get_settings(CoreSettings).compatibility:
             given = {name: value for name, value in given.items() if value}
         return MultiDictProxy(given, schema)
 
@@ -210,7 +211,11 @@ class Choice(fields.String):
 def id_as_text(given: Any) -> Any:
     """Return an id that others gave; its number as text where COMPATIBILITY names form-ids."""
     is_number = isinstance(given, int) and not isinstance(given, bool)
-    return str(given) if is_number and "form-ids" in get_settings().compatibility else given
+    return (
+        str(given)
+        if is_number and "form-ids" in get_settings(CoreSettings).compatibility
+        else given
+    )
 
 
 class ForeignId(Text):

@@ -25,7 +25,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import NetworkSettings
 from project.core import clock
 from project.core.net.name_lookup import LookupUnanswered, NameLookup
 from project.core.net.network_guard import (
@@ -293,7 +294,7 @@ class _Sessions:
 
     def guarded_names(self) -> NameLookup:
         """Return what looks up the names in users' URLs."""
-        servers = get_settings().callback_dns_servers
+        servers = get_settings(NetworkSettings).callback_dns_servers
         if servers not in self._names:
             self._names[servers] = NameLookup(servers)
         return self._names[servers]
@@ -306,7 +307,11 @@ class _Sessions:
             await names.close()
 
     def _session(self, guarded: bool, *, fresh: bool) -> aiohttp.ClientSession:
-        key = (guarded, fresh, get_settings().callback_dns_servers if guarded else ())
+        key = (
+            guarded,
+            fresh,
+            get_settings(NetworkSettings).callback_dns_servers if guarded else (),
+        )
         if key not in self._sessions:
             resolver = GuardedResolver(self.guarded_names()) if guarded else ThreadedResolver()
             self._sessions[key] = _new_session(resolver, fresh)

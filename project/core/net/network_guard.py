@@ -9,7 +9,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from project.addresses import Address
-from project.config import Network, get_settings
+from project.config.environment import get_settings
+from project.config.kernel import Network, NetworkSettings
 from project.core.errors import BadRequest
 from project.core.net.name_lookup import NameLookup
 
@@ -62,7 +63,10 @@ class ForbiddenAddress(OSError):
 
 def is_allowed(address: Address) -> bool:
     """Tell whether a user's URL may connect to this address."""
-    if any(_contains(network, address) for network in get_settings().callback_allowed_networks):
+    if any(
+        _contains(network, address)
+        for network in get_settings(NetworkSettings).callback_allowed_networks
+    ):
         return True
     return not any(_contains(network, address) for network in FORBIDDEN_NETWORKS)
 

@@ -21,7 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import FromClause
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.extensions import db
 
 
@@ -59,7 +60,7 @@ def lease_for(longest_call_seconds: float) -> timedelta:
 
     It is also how long the work of a process that was killed waits to be done again.
     """
-    return timedelta(seconds=longest_call_seconds + get_settings().lease_slack_seconds)
+    return timedelta(seconds=longest_call_seconds + get_settings(WorkSettings).lease_slack_seconds)
 
 
 def claim(

@@ -15,7 +15,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 from redis import RedisError
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.db.transaction import transaction
 from project.core.net import http_client
 from project.core.work.queues import Wakeup, wake, wakeup_taken
@@ -70,7 +71,7 @@ def run_in_worker(work: Work[Item, Answer]) -> int:
             return 0
         done = run(
             work,
-            seconds=get_settings().pump_seconds,
+            seconds=get_settings(WorkSettings).pump_seconds,
             on_progress=keep_place,
             on_plenty=lambda: wake(work.wakeup),
         )
@@ -209,7 +210,7 @@ def place(wakeup: Wakeup) -> Iterator[Callable[[int], None] | None]:
     Without Redis nobody counts the places, and the work goes on: claims in Postgres divide it.
     """
     redis = redis_client()
-    places = max(1, get_settings().workers // 2)
+    places = max(1, get_settings(WorkSettings).workers // 2)
     keys = [f"place:{wakeup.name}:{number}" for number in range(places)]
     try:
         key = next((key for key in keys if redis.set(key, 1, nx=True, ex=SLOT_SECONDS)), None)

@@ -10,7 +10,8 @@ from redis import RedisError
 from rq import Queue
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.db.transaction import after_commit
 from project.extensions import redis_client
 
@@ -53,7 +54,7 @@ def queue_names() -> list[str]:
 
     Clicks wait in one of the three, or in one of their own that comes last.
     """
-    return list(dict.fromkeys([*map(str, QueueName), get_settings().clicks_queue_name]))
+    return list(dict.fromkeys([*map(str, QueueName), get_settings(WorkSettings).clicks_queue_name]))
 
 
 def rq_queue(name: str) -> Queue:

@@ -14,7 +14,8 @@ from rq.job import Job
 from rq.utils import import_attribute
 from rq_scheduler import Scheduler
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import StorageSettings
 from project.core import clock
 from project.core.db.transaction import transaction
 from project.core.work.probes import due_probes
@@ -78,7 +79,7 @@ class AppScheduler(Scheduler):  # type: ignore[misc]
 
 def new_scheduler(entries: Sequence[Periodic]) -> AppScheduler:
     """Return a scheduler of these entries; any number of them may run, one at a time acts."""
-    connection = Redis.from_url(get_settings().redis_url, socket_timeout=10)
+    connection = Redis.from_url(get_settings(StorageSettings).redis_url, socket_timeout=10)
     scheduler = AppScheduler(
         queue_name=QueueName.DEFAULT, connection=connection, interval=TICK_SECONDS
     )

@@ -12,7 +12,8 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import StorageSettings, WorkSettings
 from project.core.work import pump
 from project.core.work.queues import JOB_TIMEOUT_SECONDS
 
@@ -47,7 +48,9 @@ class AppWorker(SimpleWorker):
 def run_worker(app: Flask, queue_names: list[str], *, burst: bool = False) -> None:
     """Take jobs from the queues, in their order, until told to stop or recycled."""
     connection = Redis.from_url(
-        get_settings().redis_url, retry=Retry(ExponentialBackoff(cap=2), 3), socket_timeout=60
+        get_settings(StorageSettings).redis_url,
+        retry=Retry(ExponentialBackoff(cap=2), 3),
+        socket_timeout=60,
     )
     queues = [
         Queue(name, connection=connection, default_timeout=JOB_TIMEOUT_SECONDS)
@@ -59,4 +62,6 @@ def run_worker(app: Flask, queue_names: list[str], *, burst: bool = False) -> No
     # makes would look through all of it again.
     gc.collect()
     gc.freeze()
-    worker.work(burst=burst, max_jobs=get_settings().worker_max_jobs, logging_level="WARNING")
+    worker.work(
+        burst=burst, max_jobs=get_settings(WorkSettings).worker_max_jobs, logging_level="WARNING"
+    )

@@ -4,7 +4,8 @@ from typing import Any
 
 from flask import request
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import HttpSettings
 from project.core.http.api import Blueprint
 from project.core.http.auth import Scope, operator, public
 from project.core.http.idempotency import idempotent_by
@@ -24,7 +25,7 @@ blueprint = Blueprint("devices", __name__, url_prefix="/api/devices", descriptio
 
 @blueprint.post("/register")
 @public
-@limiter.limit(lambda: get_settings().register_rate_limit)
+@limiter.limit(lambda: get_settings(HttpSettings).register_rate_limit)
 @idempotent_by("appId", "app_id", "uid")
 @blueprint.arguments(DeviceRegisterSchema)
 @blueprint.response(200, DeviceRegisteredSchema)

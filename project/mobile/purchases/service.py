@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from project.callbacks import service as callbacks
 from project.callbacks.service import NewEvent
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.rows import current, get_current
@@ -26,6 +26,7 @@ from project.extensions import db
 from project.mobile.apps import service as apps
 from project.mobile.models import Purchase, PurchaseDaily
 from project.mobile.purchases import queries
+from project.mobile.settings import StoreSettings
 from project.mobile.states import PURCHASE_MOVES, DeviceOs, PurchaseState
 from project.mobile.stores.base import Limited, Refused, StoreAnswer, Unavailable, Verified
 
@@ -154,7 +155,7 @@ def claim_purchases(candidates: Select[Any]) -> Claim:
     return claim(
         queries.purchases,
         candidates,
-        lease=lease_for(get_settings().store_timeout_seconds),
+        lease=lease_for(get_settings(StoreSettings).store_timeout_seconds),
         returning=[
             columns.id,
             columns.os,
@@ -179,7 +180,7 @@ def outcome_of(purchase: Row[Any], answer: StoreAnswer, now: datetime) -> Outcom
         case Refused(reason):
             return _ended(purchase, reason)
         case Limited(retry_after_seconds):
-            wait = retry_after_seconds or get_settings().store_limit_retry_seconds
+            wait = retry_after_seconds or get_settings(StoreSettings).store_limit_retry_seconds
             return _ask_again(purchase, now, wait, "the store limits how often it is asked")
         case Unavailable(reason):
             return _ask_again(purchase, now, _backoff(purchase), f"store: {reason}")

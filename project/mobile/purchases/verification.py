@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.db.transaction import transaction
 from project.core.net import http_client
 from project.core.work.claims import Claim
 from project.mobile.purchases import queries, service
+from project.mobile.settings import StoreSettings
 from project.mobile.states import DeviceOs
 from project.mobile.stores.base import StoreAnswer
 from project.mobile.stores.registry import store_of
@@ -21,7 +22,7 @@ class PurchaseVerification:
     wakeup = service.PURCHASES_DUE
 
     def __init__(self) -> None:
-        settings = get_settings()
+        settings = get_settings(StoreSettings)
         self.capacity = settings.store_concurrency
         self.armful = settings.store_concurrency
         self.deadline_seconds = settings.store_timeout_seconds
@@ -48,7 +49,7 @@ class PurchaseVerification:
 def ask_store_now(claimed: Claim) -> StoreAnswer:
     """Ask the store about one claimed purchase while the customer waits, and record the answer."""
     purchase = claimed.rows[0]
-    deadline = get_settings().store_interactive_timeout_seconds
+    deadline = get_settings(StoreSettings).store_interactive_timeout_seconds
     store = store_of(purchase.os)
     question = store.verify(purchase.receipt, deadline_seconds=deadline)
     answer = http_client.start(question).result()

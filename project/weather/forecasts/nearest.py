@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from sqlalchemy import select, text
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.db.transaction import transaction
 from project.extensions import db
 from project.weather.forecasts.queries import forecasts_in_box
 from project.weather.models import Forecast
+from project.weather.settings import ForecastSettings
 from project.weather.sphere import (
     Floats,
     box_around,
@@ -148,4 +149,4 @@ def _first_at_each_place(gids: NDArray[np.int64], lat: Floats, lon: Floats) -> N
 
 
 def _farthest_m() -> float:
-    return get_settings().forecast_max_km * 1000
+    return get_settings(ForecastSettings).forecast_max_km * 1000

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 from flask import request
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.errors import Unauthorized
 from project.core.http.auth import Credential, requires
 from project.core.secrets import same
 from project.weather.gateways.registry import twilio_gateways
+from project.weather.settings import SmsSettings
 
 HEADER = "X-Callback-Secret"
 FIELD = "secret"
@@ -24,7 +25,10 @@ def gateway(view: View) -> View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         given = request.headers.get(HEADER) or request.args.get(FIELD, "")
-        if not same(given, get_settings().sms_callback_secret) and not _is_signed_by_twilio():
+        if (
+            not same(given, get_settings(SmsSettings).sms_receipt_secret)
+            and not _is_signed_by_twilio()
+        ):
             raise Unauthorized(
                 f"Send the callback secret in the header {HEADER} or as `?{FIELD}=` in the URL."
             )
@@ -41,7 +45,7 @@ def _is_signed_by_twilio() -> bool:
     signature = request.headers.get(TWILIO_HEADER)
     if not signature:
         return False
-    base = get_settings().sms_callback_url
+    base = get_settings(SmsSettings).sms_receipt_url
     path = request.path.rstrip("/")
     if path.endswith("/inbound"):
         base = base.rstrip("/").removesuffix("/callback") + "/inbound"

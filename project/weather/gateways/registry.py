@@ -5,10 +5,11 @@ from functools import lru_cache
 from threading import Lock
 from urllib.parse import urlsplit
 
-from project.config import Settings, get_settings
+from project.config.environment import get_settings
 from project.weather.gateways.base import Gateway
 from project.weather.gateways.http import HttpGateway
 from project.weather.gateways.twilio import Twilio
+from project.weather.settings import SmsSettings
 
 TWILIO = ("twilio", "twilio+http")
 
@@ -58,21 +59,21 @@ class Rotation:
 
 def rotation() -> Rotation:
     """Return the gateways that the settings name."""
-    return _rotation(get_settings())
+    return _rotation(get_settings(SmsSettings))
 
 
 def twilio_gateways() -> list[Twilio]:
     """Return the accounts at Twilio, whose receipts are signed."""
-    return [one for one in _gateways(get_settings()) if isinstance(one, Twilio)]
+    return [one for one in _gateways(get_settings(SmsSettings)) if isinstance(one, Twilio)]
 
 
 @lru_cache(maxsize=4)
-def _rotation(settings: Settings) -> Rotation:
+def _rotation(settings: SmsSettings) -> Rotation:
     return Rotation(_gateways(settings), rest_seconds=settings.sms_gateway_rest_seconds)
 
 
 @lru_cache(maxsize=4)
-def _gateways(settings: Settings) -> tuple[Gateway, ...]:
+def _gateways(settings: SmsSettings) -> tuple[Gateway, ...]:
     urls, tokens = settings.sms_gateways, settings.sms_gateway_tokens
     # One token is for all, as the settings are checked; else each has its own.
     each = tokens if len(tokens) == len(urls) else (tokens or ("",)) * len(urls)

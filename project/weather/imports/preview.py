@@ -6,7 +6,7 @@ from typing import Any
 from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import OperationalError
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.db.transaction import transaction
 from project.weather.forecasts.nearest import load_tree
 from project.weather.imports.duplicates import scan
@@ -14,6 +14,7 @@ from project.weather.imports.files import Chunk, FileError, MissingColumnsError,
 from project.weather.imports.importers import KINDS, FileKind, Read
 from project.weather.imports.queries import bad_row
 from project.weather.imports.validation import Problem
+from project.weather.settings import ImportSettings
 from project.weather.states import TaskKind
 from project.weather.tasks import Counts, Reading, nothing_taken
 
@@ -55,7 +56,7 @@ def preview(kind: TaskKind, pieces: Pieces, reading: Reading) -> Preview:
 
 
 def _look_at(kind: FileKind[Any], pieces: Pieces, found: Preview) -> None:
-    settings = get_settings()
+    settings = get_settings(ImportSettings)
     table = kind.open(pieces)
     kind.tree = load_tree() if kind.uses_tree else None
     found.encoding, found.note = table.encoding.name, kind.note_on(table)

@@ -7,12 +7,13 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, exists, select, tuple_
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db.transaction import transaction
 from project.core.work.claims import is_due, is_free
 from project.extensions import db
 from project.weather.models import Task, TaskError
+from project.weather.settings import ImportSettings
 
 tasks: Table = Task.__table__  # type: ignore[assignment]
 
@@ -34,7 +35,7 @@ def task_still_told(task_id: UUID) -> Task | None:
     task = db.session.get(Task, task_id, populate_existing=True)
     if task is None or task.finished_at is None:
         return task
-    oldest = clock.now() - timedelta(seconds=get_settings().task_timeout_seconds)
+    oldest = clock.now() - timedelta(seconds=get_settings(ImportSettings).task_timeout_seconds)
     return task if task.finished_at >= oldest else None
 
 

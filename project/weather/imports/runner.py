@@ -15,7 +15,8 @@ from psycopg.errors import CheckViolation, NotNullViolation, QueryCanceled
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.db import bulk
 from project.core.db.transaction import transaction
 from project.core.errors import UNUSABLE_VALUE
@@ -32,6 +33,7 @@ from project.weather.imports.importers import KINDS, FileKind, Read
 from project.weather.imports.prefetch import ahead
 from project.weather.imports.validation import Problem
 from project.weather.models import Task, TaskChunk, TaskError
+from project.weather.settings import ImportSettings
 from project.weather.states import TaskKind
 from project.weather.subscribers.changes import ChangedMeanwhileError
 from project.weather.tasks import ClaimLostError
@@ -52,7 +54,7 @@ def run_in_worker() -> int:
     with pump.place(tasks.TASKS_DUE) as keep_place:
         if keep_place is None:
             return 0
-        done = run(seconds=get_settings().pump_seconds, on_progress=keep_place)
+        done = run(seconds=get_settings(WorkSettings).pump_seconds, on_progress=keep_place)
     with transaction():
         if queries.is_anything_due():
             wake(tasks.TASKS_DUE)
@@ -103,7 +105,7 @@ class _Run:
         self.ends_at = ends_at
         self.on_progress = on_progress
         self.done = 0
-        self.most_rows = get_settings().import_chunk_rows
+        self.most_rows = get_settings(ImportSettings).import_chunk_rows
         self.is_last_try = tasks.is_last_try(task)
 
     def work(self) -> None:
@@ -125,12 +127,14 @@ class _Run:
 
     def _read_file(self) -> None:
         kind, table = self._open()
-        chunks = table.chunks(get_settings().import_chunk_rows, start=self.next_row)
+        chunks = table.chunks(get_settings(ImportSettings).import_chunk_rows, start=self.next_row)
         # The next chunk is read and checked while the database is at the last one.
         with closing(ahead(kind.read(chunk) for chunk in chunks)) as reads:
             for read in reads:
                 # Whatever took the time may be over.
-                self.most_rows = min(self.most_rows * 2, get_settings().import_chunk_rows)
+                self.most_rows = min(
+                    self.most_rows * 2, get_settings(ImportSettings).import_chunk_rows
+                )
                 if not self._take(kind, read):
                     return
                 if self._is_time_up():
@@ -143,7 +147,7 @@ class _Run:
         kind = KINDS[self.kind](self.reading)
         self._keep()
         table = kind.open(self._pieces)
-        limit = get_settings().import_max_errors
+        limit = get_settings(ImportSettings).import_max_errors
         kind.scan = scan(table, kind.key, kind.check, max_bad=limit, on_progress=self._keep)
         if kind.uses_tree:
             with transaction():
@@ -219,9 +223,9 @@ class _Run:
             counts = kind.apply(read)
             _write_problems(task, read.checked.problems)
             tasks.record_step(task, counts, next_row=chunk.next_row)
-            is_too_bad = task.failed > get_settings().import_max_errors
+            is_too_bad = task.failed > get_settings(ImportSettings).import_max_errors
             if is_too_bad:
-                limit = get_settings().import_max_errors
+                limit = get_settings(ImportSettings).import_max_errors
                 tasks.fail(task, f"More than {limit} rows are bad; nothing after them was read.")
         self.next_row = chunk.next_row
         self.is_last_try = False
@@ -259,7 +263,7 @@ def _write_problems(task: Task, problems: list[Problem]) -> None:
         kept = db.session.scalar(
             select(func.count()).where(TaskError.task_id == task.id, TaskError.is_note)
         )
-        room = max(0, get_settings().import_max_errors - (kept or 0))
+        room = max(0, get_settings(ImportSettings).import_max_errors - (kept or 0))
         problems = [one for one in problems if not one.is_note] + notes[:room]
     rows = [
         {

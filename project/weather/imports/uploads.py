@@ -9,8 +9,9 @@ from typing import IO
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.errors import BadRequest
+from project.weather.settings import ImportSettings
 from project.weather.tasks import PIECE_BYTES
 
 RAW_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream")
@@ -34,7 +35,7 @@ class Upload:
 
 def most_upload_bytes() -> int:
     """Return how large the body of an upload may be: the file, and the form around it."""
-    return get_settings().import_max_bytes + FORM_BYTES
+    return get_settings(ImportSettings).import_max_bytes + FORM_BYTES
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def taken_upload(request: Request) -> Iterator[Upload]:
 
 
 def _check_size(size: int) -> None:
-    if size > get_settings().import_max_bytes:
+    if size > get_settings(ImportSettings).import_max_bytes:
         raise RequestEntityTooLarge
     if not size:
         raise BadRequest("The file is empty.", {"file": ["Empty."]})

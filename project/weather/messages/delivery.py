@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, Text, Uuid, update
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.work.claims import RELEASED, claim, due, lease_for
@@ -24,6 +24,7 @@ from project.weather.messages import generate, queries, rejections
 from project.weather.messages.generate import MESSAGES_DUE
 from project.weather.messages.receipts import callback_url
 from project.weather.messages.texts import has_forecast, message_text
+from project.weather.settings import ForecastSettings, SmsSettings
 from project.weather.states import MessageEventKind, MessageState, SubscriberState
 
 AT_ONCE = timedelta()
@@ -51,7 +52,7 @@ class MessageDelivery:
     wakeup = MESSAGES_DUE
 
     def __init__(self) -> None:
-        settings = get_settings()
+        settings = get_settings(SmsSettings)
         self.capacity = settings.sms_concurrency
         self.armful = settings.sms_concurrency
         self.rotation = rotation()
@@ -65,7 +66,7 @@ class MessageDelivery:
         claimed = claim(
             queries.messages,
             self._candidates(limit),
-            lease=lease_for(get_settings().sms_timeout_seconds * 2),
+            lease=lease_for(get_settings(SmsSettings).sms_timeout_seconds * 2),
             returning=[
                 columns.id,
                 columns.claim_id,
@@ -113,7 +114,7 @@ class MessageDelivery:
             if gateway is None:
                 return _failed(row, f"what {row.gateway} made of it is not known", now)
         if gateway is None or self.rotation.is_resting(gateway.name):
-            rest = timedelta(seconds=get_settings().sms_gateway_rest_seconds)
+            rest = timedelta(seconds=get_settings(SmsSettings).sms_gateway_rest_seconds)
             return _put_off(row, standing.zone, "its gateway rests", now, rest)
         sms = Sms(
             str(row.id),
@@ -148,7 +149,7 @@ class MessageDelivery:
         bulk.insert_rows(queries.events, [_event(sending, word, now) for sending, word in results])
 
     def _outcome(self, sending: Sending, word: Word, now: datetime) -> dict[str, Any]:
-        row, settings = sending.message, get_settings()
+        row, settings = sending.message, get_settings(SmsSettings)
         match word:
             case Accepted(reference):
                 wait = AT_ONCE if settings.self_callback else receipt_wait()
@@ -167,10 +168,10 @@ class MessageDelivery:
         # What was given to it before and is not taken now may all the same be on its way.
         may_be_sent = isinstance(word, Unknown) or sending.may_be_sent_already
         name = sending.gateway.name if may_be_sent else None
-        if row.attempts >= settings.max_sms_try_limit:
+        if row.attempts >= settings.sms_max_attempts:
             return _failed(row, word.reason, now, sending.gateway.name, not may_be_sent)
         is_free = name is None and self.rotation.is_one_fit()
-        pause = AT_ONCE if is_free else timedelta(seconds=settings.sms_try_pause_seconds)
+        pause = AT_ONCE if is_free else timedelta(seconds=settings.sms_retry_seconds)
         return _tried_later(row, sending.standing.zone, word.reason, now, pause, name)
 
     def is_anything_due(self) -> bool:
@@ -182,7 +183,7 @@ class MessageDelivery:
 
 def receipt_wait() -> timedelta:
     """Return how long a receipt is waited for."""
-    return timedelta(days=get_settings().sms_receipt_days)
+    return timedelta(days=get_settings(SmsSettings).sms_receipt_days)
 
 
 def _not_to_be_sent(row: Row[Any], standing: Row[Any], now: datetime) -> dict[str, Any] | None:
@@ -207,7 +208,7 @@ def _is_without_forecast(row: Row[Any], standing: Row[Any]) -> bool:
 def _text(row: Row[Any], standing: Row[Any]) -> str:
     if row.gateway is not None:
         return str(row.text)
-    unit = dict(get_settings().forecast_units).get(standing.language, "")
+    unit = dict(get_settings(ForecastSettings).forecast_units).get(standing.language, "")
     return message_text(standing.language, standing.fcat24 or "", standing.fcat48 or "", unit=unit)
 
 

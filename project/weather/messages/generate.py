@@ -14,7 +14,7 @@ from typing import Any
 import uuid_utils.compat
 from sqlalchemy import BigInteger, Row, select, update
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.locks import Lock, try_to_hold
@@ -26,6 +26,7 @@ from project.weather.messages import queries
 from project.weather.messages.queries import Standing
 from project.weather.messages.texts import has_forecast
 from project.weather.models import MessageRun
+from project.weather.settings import SmsSettings
 from project.weather.states import MessageState, SubscriberState
 
 MESSAGES_PLANNED = Wakeup(
@@ -142,7 +143,7 @@ class _Zone:
     def at(cls, zone: str, now: datetime) -> "_Zone":
         today = local_time.local_date(zone, now)
         tomorrow_at = local_time.next_message_time(zone, now, after=today)
-        pause = timedelta(seconds=get_settings().sms_try_pause_seconds)
+        pause = timedelta(seconds=get_settings(SmsSettings).sms_retry_seconds)
         return cls(
             today,
             local_time.is_quiet(zone, now),
@@ -237,7 +238,7 @@ def look_again_soon(numbers: Sequence[str]) -> None:
     if not numbers:
         return
     columns = queries.subscribers.c
-    soon = clock.now() + timedelta(seconds=get_settings().sms_try_pause_seconds)
+    soon = clock.now() + timedelta(seconds=get_settings(SmsSettings).sms_retry_seconds)
     # Whoever changes one at this moment plans it anew; the caller has locked messages already.
     waiting = (
         select(columns.id)

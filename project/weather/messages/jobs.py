@@ -2,19 +2,21 @@
 
 import time
 
-from project.config import get_settings
+from project.config.environment import get_settings
+from project.config.kernel import WorkSettings
 from project.core.db.transaction import transaction
 from project.core.work import pump
 from project.core.work.queues import wake, wakeup_taken
 from project.weather import billing_sync
 from project.weather.messages import generate, receipts
 from project.weather.messages.delivery import MessageDelivery
+from project.weather.settings import SmsSettings
 
 
 def follow_plans() -> int:
     """Bring billing into agreement with changed subscribers and return how many there were."""
     wakeup_taken(billing_sync.BILLING_DUE)
-    ends_at = time.monotonic() + get_settings().pump_seconds
+    ends_at = time.monotonic() + get_settings(WorkSettings).pump_seconds
     followed = 0
     while time.monotonic() < ends_at:
         with transaction():
@@ -30,7 +32,7 @@ def follow_plans() -> int:
 def make_messages() -> int:
     """Make the messages whose time has come, and those of runs asked for; return how many."""
     wakeup_taken(generate.MESSAGES_PLANNED)
-    ends_at = time.monotonic() + get_settings().pump_seconds
+    ends_at = time.monotonic() + get_settings(WorkSettings).pump_seconds
     made = 0
     for make in (generate.make_some_of_run, generate.make_some):
         while True:
@@ -49,7 +51,7 @@ def make_messages() -> int:
 def send_messages() -> int:
     """Send due messages until none is due and return how many were recorded."""
     sent = pump.run_in_worker(MessageDelivery())
-    if get_settings().self_callback:
+    if get_settings(SmsSettings).self_callback:
         with transaction():
             wake(receipts.SELF_RECEIPTS_DUE)
     return sent

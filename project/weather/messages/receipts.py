@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.net import http_client
 from project.core.net.http_client import Answer, Request
@@ -20,6 +20,7 @@ from project.core.work.claims import RELEASED, claim, due, lease_for
 from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
 from project.weather.messages import queries, rejections
+from project.weather.settings import SmsSettings
 from project.weather.states import MessageEventKind, MessageState, message_states_before
 
 SELF_RECEIPTS_DUE = Wakeup(
@@ -41,8 +42,8 @@ SELF_RECEIPT = b'{"msgid": "%s", "status": "delivered"}'
 
 def callback_url() -> str:
     """Return where gateways send their receipts, with the secret by which they are known."""
-    settings = get_settings()
-    return f"{settings.sms_callback_url}?secret={quote(settings.sms_callback_secret)}"
+    settings = get_settings(SmsSettings)
+    return f"{settings.sms_receipt_url}?secret={quote(settings.sms_receipt_secret)}"
 
 
 def end_said(status: str) -> MessageState | None:
@@ -114,7 +115,7 @@ def expire_some() -> int:
     """Expire messages that were accepted long ago and have no receipt; return how many."""
     now = clock.now()
     table = queries.messages
-    waited = timedelta(days=get_settings().sms_receipt_days)
+    waited = timedelta(days=get_settings(SmsSettings).sms_receipt_days)
     chosen = due(table, now=now, limit=EXPIRED_AT_ONCE).where(
         queries.in_state(MessageState.ACCEPTED), table.c.accepted_at <= now - waited
     )
@@ -133,7 +134,7 @@ class SelfReceipts:
     wakeup = SELF_RECEIPTS_DUE
 
     def __init__(self) -> None:
-        settings = get_settings()
+        settings = get_settings(SmsSettings)
         self.capacity = settings.sms_concurrency
         self.armful = settings.sms_concurrency
         self.url = callback_url()
@@ -141,7 +142,7 @@ class SelfReceipts:
 
     def claim(self, limit: int) -> Sequence[Row[Any]]:
         """Claim accepted messages that wait for their receipt."""
-        if not get_settings().self_callback:
+        if not get_settings(SmsSettings).self_callback:
             return []
         columns = queries.messages.c
         accepted = due(queries.messages, now=clock.now(), limit=limit).where(
@@ -170,7 +171,7 @@ class SelfReceipts:
     def record(self, results: Sequence[tuple[Row[Any], Answer]]) -> None:
         """Give back the messages whose receipt has not arrived, to be sent again later."""
         table = queries.messages
-        pause = timedelta(seconds=get_settings().sms_try_pause_seconds)
+        pause = timedelta(seconds=get_settings(SmsSettings).sms_retry_seconds)
         for claim_id in {message.claim_id for message, _ in results}:
             ids = [message.id for message, _ in results if message.claim_id == claim_id]
             db.session.execute(
@@ -182,11 +183,11 @@ class SelfReceipts:
     def is_anything_due(self) -> bool:
         """Tell whether a receipt of our own is to be sent."""
         accepted = queries.in_state(MessageState.ACCEPTED)
-        return get_settings().self_callback and queries.is_any_due(accepted)
+        return get_settings(SmsSettings).self_callback and queries.is_any_due(accepted)
 
 
 def oldest_self_receipt_due_at() -> Any:
     """Return when the longest-waiting receipt of our own was or will be due."""
-    if not get_settings().self_callback:
+    if not get_settings(SmsSettings).self_callback:
         return None
     return queries.oldest_unreceipted_due_at()

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, Text, exists, select, update
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.extensions import db
@@ -19,6 +19,7 @@ from project.weather.billing_sync import wake_billing
 from project.weather.endings import ended
 from project.weather.messages import queries
 from project.weather.messages.opt_outs import stop
+from project.weather.settings import SmsSettings
 from project.weather.states import (
     EndReason,
     MessageState,
@@ -118,7 +119,7 @@ def _count(messages: dict[str, tuple[Any, date]]) -> None:
         .values(refused_messages=table.c.refused_messages + 1)
         .returning(table.c.id, table.c.refused_messages)
     ).all()
-    limit = get_settings().sms_refusal_limit
+    limit = get_settings(SmsSettings).sms_refusal_limit
     _end([row.id for row in rows if row.refused_messages >= limit], clock.now())
 
 

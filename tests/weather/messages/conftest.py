@@ -1,13 +1,11 @@
 """A weather station in Moscow, at noon of a winter day."""
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from project.config import get_settings
 from simulator.client import SimulatorClient
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
@@ -51,12 +49,11 @@ def clock(clock: Clock) -> Clock:
 @pytest.fixture
 def station(
     clock: Clock, simulator: SimulatorClient, api_url: str, change_settings: ChangeSettings
-) -> Iterator[Station]:
+) -> Station:
     """Subscribers near one forecast; receipts come to the real API when a test lets them."""
-    change_settings(sms_callback_url=f"{api_url}/api/subscribers/callback/", sms_timeout_seconds=3)
+    change_settings(sms_receipt_url=f"{api_url}/api/subscribers/callback/", sms_timeout_seconds=3)
     rested_out()
     station = Station(simulator)
     station.silence_receipts()
     station.forecast()
-    yield station
-    assert get_settings() is not None
+    return station

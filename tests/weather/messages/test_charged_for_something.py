@@ -130,11 +130,11 @@ def test_a_charge_without_an_answer_is_never_sent_again_in_another_protocol(
     number = station.number()
     url = f"{station.simulator.base_url}/carrier"
     station.carrier_script(number, "drop", then="charged")
-    change_settings(billing_protocol="legacy", billing_url=f"{url}/legacy")
+    change_settings(carrier_billing_protocol="legacy", carrier_billing_url=f"{url}/legacy")
     station.paid(number)
     assert (station.charges(number), station.payments(number)) == (["charged"], ["pending"])
 
-    change_settings(billing_protocol="keyed", billing_url=f"{url}/billing")
+    change_settings(carrier_billing_protocol="keyed", carrier_billing_url=f"{url}/billing")
     for _ in range(8):
         clock.advance(hours=1)
         station.inquire()

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 import pytest
 from flask.testing import FlaskClient
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core import clock as product_clock
 from project.core.net import http_client
 from project.weather.gateways import registry
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown
 from project.weather.gateways.http import HttpGateway
 from project.weather.gateways.twilio import Twilio
+from project.weather.settings import SmsSettings
 from simulator.client import SimulatorClient
 from simulator.sms import TWILIO_TOKEN, twilio_signature
 from tests.conftest import ChangeSettings
@@ -188,7 +189,7 @@ class TestTwilioReceipts:
     def receipt(self, station: Station, number: str) -> tuple[str, dict[str, str]]:
         message = station.message(number)
         assert message.gateway_ref is not None
-        url = f"{get_settings().sms_callback_url}?msgid={message.id}"
+        url = f"{get_settings(SmsSettings).sms_receipt_url}?msgid={message.id}"
         return url, {"MessageSid": message.gateway_ref, "MessageStatus": "delivered"}
 
     def post(self, client: FlaskClient, url: str, form: dict[str, str], signature: str) -> int:

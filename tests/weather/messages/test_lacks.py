@@ -145,7 +145,7 @@ def test_who_is_deleted_and_added_again_while_the_message_waits_gets_it(
 def test_what_no_gateway_took_can_be_sent_by_hand(
     station: Station, clock: Clock, change_settings: ChangeSettings
 ) -> None:
-    change_settings(max_sms_try_limit=2)
+    change_settings(sms_max_attempts=2)
     number = station.paid()
     station.simulator.add_fault("/sms/*", status=503)
     station.make()
@@ -165,7 +165,7 @@ def test_what_may_have_been_sent_is_never_sent_again(
     station: Station, clock: Clock, change_settings: ChangeSettings
 ) -> None:
     """Given once and lost: a gateway that is busy afterwards has not said that it was not sent."""
-    change_settings(max_sms_try_limit=2)
+    change_settings(sms_max_attempts=2)
     number = station.paid()
     station.simulator.add_fault("/sms/*", drop="after")
     station.make()
@@ -324,7 +324,7 @@ class TestRefusalsForGood:
         receipt: dict[str, Any],
         state: str,
     ) -> None:
-        change_settings(sms_refusal_limit=1, sms_callback_secret="s" * 30)
+        change_settings(sms_refusal_limit=1, sms_receipt_secret="s" * 30)
         number = station.paid()
         station.day()
         body = {"msgid": str(station.message(number).id), **receipt}

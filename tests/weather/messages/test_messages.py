@@ -7,12 +7,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.db.transaction import transaction
 from project.core.work import pump
 from project.weather.messages import generate, queries, service
 from project.weather.messages.delivery import MessageDelivery
 from project.weather.messages.receipts import expire_some
+from project.weather.settings import SmsSettings
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
 from tests.weather.messages.station import (
@@ -178,7 +179,7 @@ class TestByHand:
     def test_the_hour_does_not_count_then(
         self, station: Station, clock: Clock, change_settings: ChangeSettings
     ) -> None:
-        change_settings(sms_send_at=get_settings().sms_send_at.replace(hour=18))
+        change_settings(sms_send_at=get_settings(SmsSettings).sms_send_at.replace(hour=18))
         number = station.paid()
         station.day()
         assert station.messages(number) == []
@@ -269,7 +270,7 @@ class TestTrouble:
     def test_after_the_last_try_it_has_failed(
         self, station: Station, clock: Clock, change_settings: ChangeSettings
     ) -> None:
-        change_settings(max_sms_try_limit=3)
+        change_settings(sms_max_attempts=3)
         number = station.paid()
         station.simulator.add_fault("/sms/*", status=500)
         station.make()

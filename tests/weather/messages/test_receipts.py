@@ -9,13 +9,14 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from project.config import get_settings
+from project.config.environment import get_settings
 from project.core.db.transaction import transaction
 from project.core.work import pump
 from project.weather.messages import service
 from project.weather.messages.jobs import expire_messages
 from project.weather.messages.receipts import SelfReceipts
 from project.weather.models import MessageEvent, SmsStop
+from project.weather.settings import SmsSettings
 from tests.conftest import ChangeSettings
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station
@@ -28,7 +29,7 @@ PATHS = (
 
 
 def secret() -> str:
-    return get_settings().sms_callback_secret
+    return get_settings(SmsSettings).sms_receipt_secret
 
 
 def tell(client: FlaskClient, msgid: object, status: str, **body: Any) -> int:
@@ -202,13 +203,13 @@ class TestSelfCallback:
     def test_it_is_tried_again_when_the_api_is_away(
         self, station: Station, change_settings: ChangeSettings, clock: Clock
     ) -> None:
-        url = get_settings().sms_callback_url
-        change_settings(self_callback=True, sms_callback_url="http://127.0.0.1:9/callback/")
+        url = get_settings(SmsSettings).sms_receipt_url
+        change_settings(self_callback=True, sms_receipt_url="http://127.0.0.1:9/callback/")
         number = station.paid()
         station.day()
         pump.run(SelfReceipts())
         assert station.states(number) == ["accepted"]
-        change_settings(sms_callback_url=url)
+        change_settings(sms_receipt_url=url)
         clock.advance(minutes=6)
         pump.run(SelfReceipts())
         assert station.states(number) == ["delivered"]
