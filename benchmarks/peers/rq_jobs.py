@@ -36,7 +36,7 @@ from project.companies.models import Company
 from project.config.environment import get_settings
 from project.core.secrets import decrypt
 from project.extensions import db
-from project.mobile.models import App, DeviceOs, Purchase, PurchaseState
+from project.mobile.models import App, Purchase
 from project.mobile.settings import StoreSettings
 from project.mobile.states import DeviceOs, PurchaseState
 from project.weather.messages.receipts import callback_url
