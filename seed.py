@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sqlalchemy import Row, Text, func, insert, select, union_all, update
 
-from project import create_app
+from project.application import create_app
 from project.billing.customers import service as customers
 from project.billing.models import Package, Payment, Subscription
 from project.billing.packages import service as packages

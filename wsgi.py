@@ -2,10 +2,28 @@
 
 import sys
 
-from project import create_app
+import click
+
 from project.config.declare import ConfigurationError
 
+
+def _is_for_our_command() -> bool:
+    """Tell whether `flask` looks for a command of ours, which loads what it needs by itself.
+
+    Its own commands (run, routes, shell) and every server get the whole application.
+    """
+    context = click.get_current_context(silent=True)
+    return context is not None and context.find_root().invoked_subcommand is None
+
+
 try:
-    app = create_app()
+    if _is_for_our_command():
+        from project.cli import create_command_app
+
+        app = create_command_app()
+    else:
+        from project.application import create_app
+
+        app = create_app()
 except ConfigurationError as error:
     sys.exit(f"Perennial cannot start. {error}")

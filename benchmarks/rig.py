@@ -15,7 +15,7 @@ from sqlalchemy import text
 from benchmarks.machine import Machine
 from ops import postgres
 from ops.ports import LOOPBACK
-from project import create_app
+from project.application import create_app
 from project.config.environment import use_settings
 from project.core.work.queues import QueueName, rq_queue
 from project.extensions import db, redis_client

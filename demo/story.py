@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask
 from rich.console import Console
 
-from project import create_app
+from project.application import create_app
 from simulator.client import Answer, SimulatorClient
 
 WAIT_SECONDS = 60

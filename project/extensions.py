@@ -4,18 +4,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from flask import Flask, request
-from flask_limiter import Limiter
-from flask_migrate import Migrate
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
 from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 
-from project.addresses import UNKNOWN, counted_as
 from project.config.environment import get_settings
-from project.config.kernel import MIGRATIONS_DIR, CoreSettings, HttpSettings, StorageSettings
+from project.config.kernel import CoreSettings, HttpSettings, StorageSettings
 from project.redis_pool import shared_pool
 
 PING_AFTER_SECONDS = 1.0
@@ -37,15 +34,6 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
-migrate = Migrate()
-
-
-def sender_key() -> str:
-    """Return what the sender of the present request is counted under."""
-    return counted_as(request.remote_addr or UNKNOWN)
-
-
-limiter = Limiter(key_func=sender_key)
 
 if TYPE_CHECKING:
     Model = Base
@@ -150,10 +138,3 @@ def configure_extensions(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         guard(db.engine)
-    migrate.init_app(app, db, directory=str(MIGRATIONS_DIR), compare_type=True)
-    app.config["RATELIMIT_STORAGE_OPTIONS"] = {"connection_pool": redis_client().connection_pool}
-    limiter.init_app(app)
-    # Limits stand on single views, which check them; a look at every request would find nothing.
-    app.before_request_funcs[None].remove(limiter._check_request_limit)
-    # What it just added to every answer writes headers that we do not send.
-    app.after_request_funcs[None].pop()

@@ -25,12 +25,15 @@ from schemathesis.pytest.plugin import SchemathesisFunction
 from sqlalchemy import create_engine, text
 from werkzeug.serving import make_server
 
-from project import create_app, redis_pool
+from project import redis_pool
+from project.application import create_app
 from project.areas import read_settings
+from project.commands.database import prepare_migrations
 from project.companies import passwords
 from project.config.environment import Configuration, configuration, get_settings, use_settings
+from project.core.http.limiter import limiter
 from project.core.work import pump, queues
-from project.extensions import db, limiter, redis_client
+from project.extensions import db, redis_client
 from simulator.client import SimulatorClient
 from tests.core.name_server import NameServer
 from tests.factories import Factory
@@ -144,6 +147,7 @@ def migrated_app(standard_settings: Configuration) -> Iterator[Flask]:
     use_settings(standard_settings)
     app = create_app()
     app.test_client_class = Caller
+    prepare_migrations(app)
     with app.app_context():
         upgrade()
     yield app

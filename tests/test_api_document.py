@@ -31,7 +31,7 @@ from project.core.db.transaction import transaction
 from project.core.secrets import token_hash
 from project.extensions import db
 from project.mobile.models import Device
-from project.weather import PATHS
+from project.weather.api import PATHS
 from project.weather.models import Message, Task
 from project.weather.states import MessageState, TaskKind, TaskState
 from tests.conftest import API_KEY

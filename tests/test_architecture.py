@@ -49,8 +49,11 @@ KERNEL = (
 )
 NOT_DOMAINS = {
     "addresses",
+    "application",
     "areas",
+    "background",
     "cli",
+    "commands",
     "config",
     "core",
     "extensions",

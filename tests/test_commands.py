@@ -13,11 +13,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import create_engine, text
 
+from project.cli import COMMANDS
 from project.config.environment import get_settings
 from project.config.kernel import CoreSettings
 from project.core import clock as product_clock
 from project.core.db.locks import Lock
-from project.core.http.health import head_revision
+from project.core.db.migrations import head_revision
+from project.core.lazy_command import LazyCommand
 from project.core.work.queues import QueueName, rq_queue
 from project.core.work.scheduler import AppScheduler
 from project.extensions import db, redis_client
@@ -50,6 +52,7 @@ def refused(result: Result, sentence: str) -> None:
     assert "Traceback" not in result.output
 
 
+@pytest.mark.usefixtures("app")
 def test_every_command_is_listed_with_a_sentence() -> None:
     listed = run_flask("--help").stdout
 
@@ -71,6 +74,16 @@ def test_every_command_is_listed_with_a_sentence() -> None:
         "worker",
     ):
         assert re.search(rf"^  {name} +\S+", listed, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_what_is_listed_of_a_command_is_what_it_says_of_itself(command: LazyCommand) -> None:
+    itself = command.load()
+
+    assert (command.name, command.get_short_help_str(200)) == (
+        itself.name,
+        itself.get_short_help_str(200),
+    )
 
 
 @pytest.mark.parametrize(

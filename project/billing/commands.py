@@ -146,14 +146,3 @@ def _wake_job(name: str, job: str) -> None:
     with transaction():
         wake(wakeup)
     click.echo("The workers have been woken.")
-
-
-COMMANDS = (
-    autopayments_run,
-    expire_subscriptions_run,
-    expire_payments_run,
-    match_pending_run,
-    match_successful_run,
-    reconcile,
-    charges,
-)

@@ -5,23 +5,33 @@ Each signal is sent with `happened`, a list, so that a listener can act on a bat
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from blinker import Namespace
+from blinker import Signal
 
 from project.billing.states import PaymentState, SubscriptionState
 
-_signals = Namespace()
 
-subscription_changed = _signals.signal("subscription-changed")
+class BillingSignal(Signal):
+    """A signal that must be heard: to bill a customer and not its company is half the work."""
+
+    def send(self, sender: Any = None, /, **happened: Any) -> list[tuple[Any, Any]]:
+        """Tell every listener. Raises RuntimeError in a process that has loaded none."""
+        if not self.receivers:
+            raise RuntimeError("Nobody here listens to billing: import project.background first.")
+        return super().send(sender, **happened)
+
+
+subscription_changed = BillingSignal()
 """Sent with a list of SubscriptionChange."""
-charge_planned = _signals.signal("charge-planned")
+charge_planned = BillingSignal()
 """Sent with a list of PlannedCharge, before a payment is written for any of them.
 
 Who knows that one would be for nothing answers {subscription id: when to look at it again}: it is
 put off until then, which is no try and no refusal.
 """
-payment_settled = _signals.signal("payment-settled")
+payment_settled = BillingSignal()
 """Sent with a list of SettledPayment."""
 
 

@@ -109,6 +109,3 @@ def remove_source(name: str) -> None:
     with transaction():
         sources.remove_source(name)
     click.echo(f"{name} is signed with the common secret from now on.")
-
-
-COMMANDS = (clicks_commands, source_commands)

@@ -35,6 +35,3 @@ def _asked() -> str:
     except ValidationError as error:
         raise click.ClickException(f"The password: {error.messages[0]}") from error
     return password
-
-
-COMMANDS = [company_commands]

@@ -13,7 +13,7 @@ from redis import RedisError
 from project.companies.settings import CompanySettings
 from project.config.environment import get_settings
 from project.core.errors import TooManyRequests
-from project.extensions import limiter
+from project.core.http.limiter import limiter
 
 LAST_TRY = parse("1/hour")
 

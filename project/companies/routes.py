@@ -44,11 +44,11 @@ from project.core.http.auth import (
 )
 from project.core.http.idempotency import idempotent, idempotent_by
 from project.core.http.input import PageSchema, read_body
+from project.core.http.limiter import limiter, sender_key
 from project.core.http.pages import data_schema, list_schema, page_of
 from project.core.loop import finish
 from project.core.net.http_client import check_endpoint
 from project.core.net.network_guard import check_url
-from project.extensions import limiter, sender_key
 
 blueprint = Blueprint("companies", __name__, url_prefix="/api/companies", description="Companies.")
 

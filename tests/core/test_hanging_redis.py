@@ -20,6 +20,7 @@ from project import extensions, redis_pool
 from project.config.environment import get_settings
 from project.config.kernel import StorageSettings
 from project.core.db.transaction import transaction
+from project.core.http.limiter import limiter
 from project.core.work.pump import place
 from project.core.work.queues import (
     QueueName,
@@ -29,7 +30,7 @@ from project.core.work.queues import (
     wake,
     wakeup_taken,
 )
-from project.extensions import limiter, redis_client
+from project.extensions import redis_client
 from project.redis_pool import REST_SECONDS, RedisAway
 from tests.conftest import REDIS_PATIENCE, ChangeSettings
 from tests.core.commands import wait_until

@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from project.config.environment import get_settings
 from project.config.kernel import StorageSettings
-from project.core.http.health import ServiceProbe, due_probes, head_revision
+from project.core.db.migrations import head_revision
+from project.core.http.health import ServiceProbe, due_probes
 from project.core.work.worker import AppWorker
 from project.extensions import db, redis_client
 from simulator.client import SimulatorClient

@@ -20,9 +20,9 @@ from project.core.http.api import Blueprint
 from project.core.http.auth import Scope, operator, public
 from project.core.http.idempotency import idempotent
 from project.core.http.input import read_body
+from project.core.http.limiter import limiter
 from project.core.http.pages import data_schema, list_schema, page_of
 from project.core.net.network_guard import check_url
-from project.extensions import limiter
 
 blueprint = Blueprint("payments", __name__, url_prefix="/api/payments", description="Payments.")
 

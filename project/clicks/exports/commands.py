@@ -49,6 +49,3 @@ def _trouble(export: ClickExport) -> str:
         return f"{export.day} is just being sent by a worker."
     again = f"{export.due_at:%Y-%m-%d %H:%M:%S} UTC"
     return f"{export.day} was not sent and is tried again at {again}: {export.last_error}"
-
-
-COMMANDS = (export_clicks,)

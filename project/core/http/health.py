@@ -4,11 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from flask import Flask
 from marshmallow import Schema, fields
 from redis import RedisError
@@ -16,8 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from project.config.environment import get_settings
-from project.config.kernel import MIGRATIONS_DIR, WorkSettings
+from project.config.kernel import WorkSettings
 from project.core import clock, fast_path
+from project.core.db.migrations import current_revision, head_revision
 from project.core.db.transaction import own_transactions, transaction
 from project.core.fast_path import Call
 from project.core.http.api import Blueprint, rest_api
@@ -167,24 +165,6 @@ def _migrations() -> Part:
         return {"status": "down", "error": type(error).__name__}
     wanted = head_revision()
     return {"status": "ok" if found == wanted else "down", "current": found, "head": wanted}
-
-
-def current_revision() -> str | None:
-    """Return the migration the database stands at; None if it was never migrated."""
-    with transaction():
-        exists = db.session.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
-        if not exists:
-            return None
-        found = db.session.scalar(text("SELECT version_num FROM alembic_version"))
-        return None if found is None else str(found)
-
-
-@lru_cache(maxsize=1)
-def head_revision() -> str | None:
-    """Return the newest migration of this code."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS_DIR))
-    return ScriptDirectory.from_config(config).get_current_head()
 
 
 def _workers() -> Part:

@@ -18,8 +18,9 @@ from project.core.db.models import IdempotencyKey
 from project.core.db.transaction import is_open, transaction
 from project.core.errors import PROBLEM_JSON, BadRequest, Conflict
 from project.core.http.input import FORM_TYPES, read_body
+from project.core.http.limiter import sender_key
 from project.core.secrets import decrypt, encrypt
-from project.extensions import db, sender_key
+from project.extensions import db
 
 HEADER = "Idempotency-Key"
 KEPT_FOR = timedelta(hours=24)

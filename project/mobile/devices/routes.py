@@ -9,8 +9,8 @@ from project.config.kernel import HttpSettings
 from project.core.http.api import Blueprint
 from project.core.http.auth import Scope, operator, public
 from project.core.http.idempotency import idempotent_by
+from project.core.http.limiter import limiter
 from project.core.http.pages import data_schema, list_schema, page_of
-from project.extensions import limiter
 from project.mobile.devices import service
 from project.mobile.devices.auth import HEADER
 from project.mobile.devices.schemas import (

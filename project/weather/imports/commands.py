@@ -21,6 +21,3 @@ def tasks_run(inline: bool) -> None:
     with transaction():
         wake(TASKS_DUE)
     click.echo("The workers have been woken.")
-
-
-COMMANDS = (tasks_run,)

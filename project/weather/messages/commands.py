@@ -37,6 +37,3 @@ def messages_run(inline: bool) -> None:
         wake(MESSAGES_PLANNED)
         wake(MESSAGES_DUE)
     click.echo("The workers have been woken.")
-
-
-COMMANDS = (forecast_billing_run, messages_run)
