@@ -18,7 +18,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from project.clicks.states import ExportState
 from project.core.db.models import DATABASE_NOW, Claimable, Timestamp, due_index
+from project.core.db.types import StringEnum, one_of
 from project.extensions import Base, Model
 
 MAX_SOURCE_LENGTH = 255
@@ -130,7 +132,7 @@ class ClickExport(Claimable, Model):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     day: Mapped[date] = mapped_column(Date)
-    state: Mapped[str] = mapped_column(Text)
+    state: Mapped[ExportState] = mapped_column(StringEnum(ExportState))
     clicks_sent: Mapped[int | None] = mapped_column(BigInteger)
     checksum: Mapped[str | None] = mapped_column(Text)
     day_version: Mapped[int | None] = mapped_column(BigInteger)
@@ -139,7 +141,7 @@ class ClickExport(Claimable, Model):
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint("state IN ('pending', 'succeeded', 'failed')", name="state"),
+        CheckConstraint(one_of("state", ExportState), name="state"),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
         Index(
             "uq_click_exports_one_pending",

@@ -1,6 +1,8 @@
-"""The states of an export."""
+"""The states of an export, and what may follow what."""
 
 from enum import StrEnum
+
+from project.core.states import Moves
 
 
 class ExportState(StrEnum):
@@ -11,9 +13,10 @@ class ExportState(StrEnum):
     FAILED = "failed"
 
 
-_MOVES = {ExportState.PENDING: {ExportState.SUCCEEDED, ExportState.FAILED}}
-
-
-def may_export_move(old: ExportState, new: ExportState) -> bool:
-    """Tell whether an export may go from one state to another; staying is always allowed."""
-    return old == new or new in _MOVES.get(old, set())
+EXPORT_MOVES = Moves[ExportState](
+    {
+        ExportState.PENDING: {ExportState.SUCCEEDED, ExportState.FAILED},
+        ExportState.SUCCEEDED: (),
+        ExportState.FAILED: (),
+    }
+)

@@ -36,14 +36,14 @@ def _tell(day: date) -> None:
     with transaction():
         export = queries.latest_export(day)
     assert export is not None
-    if export.state == ExportState.SUCCEEDED:
+    if export.state is ExportState.SUCCEEDED:
         click.echo(f"{export.clicks_sent} clicks of {day} were sent, SHA-256 {export.checksum}.")
         return
     raise click.ClickException(_trouble(export))
 
 
 def _trouble(export: ClickExport) -> str:
-    if export.state == ExportState.FAILED:
+    if export.state is ExportState.FAILED:
         return f"{export.day} was not sent and is given up: {export.last_error}"
     if export.claim_id is not None:
         return f"{export.day} is just being sent by a worker."

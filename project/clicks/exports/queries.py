@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, exists, func, select
+from sqlalchemy import Connection, Select, and_, exists, func, select
 
 from project.clicks.models import ClickDay, ClickExport, click_inbox, clicks
 from project.clicks.states import ExportState
 from project.core import clock
+from project.core.db.rows import current, table_of
 from project.core.work.claims import due, is_due, is_free
 from project.extensions import db
 
-exports: Table = ClickExport.__table__  # type: ignore[assignment]
+exports = table_of(ClickExport)
 DRAINED_WITHIN = timedelta(minutes=1)
 
 
@@ -64,14 +65,14 @@ def latest_export(day: date) -> ClickExport | None:
     newest = (
         select(ClickExport).where(ClickExport.day == day).order_by(ClickExport.id.desc()).limit(1)
     )
-    return db.session.scalar(newest.execution_options(populate_existing=True))
+    return db.session.scalar(current(newest))
 
 
 def has_changed_since_export(day: date) -> bool | None:
     """Tell whether clicks were added since finance last took the day; None if it never did."""
     sent = db.session.scalar(
         select(ClickExport.day_version)
-        .where(ClickExport.day == day, ClickExport.state == str(ExportState.SUCCEEDED))
+        .where(ClickExport.day == day, ClickExport.state == ExportState.SUCCEEDED)
         .order_by(ClickExport.id.desc())
         .limit(1)
     )

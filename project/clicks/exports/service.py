@@ -11,9 +11,10 @@ from sqlalchemy.dialects.postgresql import insert
 from project.clicks.exports import queries
 from project.clicks.models import ClickExport
 from project.clicks.settings import ExportSettings, export_job_timeout_seconds
-from project.clicks.states import ExportState, may_export_move
+from project.clicks.states import EXPORT_MOVES, ExportState
 from project.config.environment import get_settings
 from project.core import clock
+from project.core.db.rows import current
 from project.core.errors import BadRequest
 from project.core.work.claims import RELEASED, is_free
 from project.core.work.queues import QueueName, Wakeup, wake
@@ -71,9 +72,9 @@ def request_export(day: date) -> tuple[ClickExport, bool]:
     now = clock.now()
     made = db.session.scalar(
         insert(ClickExport)
-        .values(day=day, state=str(ExportState.PENDING), due_at=now, created_at=now, attempts=0)
+        .values(day=day, state=ExportState.PENDING, due_at=now, created_at=now, attempts=0)
         .on_conflict_do_nothing(
-            index_elements=["day"], index_where=ClickExport.state == str(ExportState.PENDING)
+            index_elements=["day"], index_where=ClickExport.state == ExportState.PENDING
         )
         .returning(ClickExport.id)
     )
@@ -90,16 +91,16 @@ def _pending_export(day: date) -> ClickExport | None:
         update(ClickExport)
         .where(
             ClickExport.day == day,
-            ClickExport.state == str(ExportState.PENDING),
+            ClickExport.state == ExportState.PENDING,
             ClickExport.due_at > clock.now(),
             is_free(queries.exports),
         )
         .values(due_at=clock.now())
     )
     pending = select(ClickExport).where(
-        ClickExport.day == day, ClickExport.state == str(ExportState.PENDING)
+        ClickExport.day == day, ClickExport.state == ExportState.PENDING
     )
-    return db.session.scalar(pending.execution_options(populate_existing=True))
+    return db.session.scalar(current(pending))
 
 
 def record_outcomes(results: Sequence[tuple[AnyRow, Outcome]]) -> None:
@@ -107,7 +108,7 @@ def record_outcomes(results: Sequence[tuple[AnyRow, Outcome]]) -> None:
     now = clock.now()
     for export, outcome in results:
         values = _values(export, outcome, now)
-        assert may_export_move(ExportState.PENDING, ExportState(values["state"]))
+        EXPORT_MOVES.require(ExportState.PENDING, values["state"])
         db.session.execute(
             update(queries.exports)
             .where(queries.exports.c.id == export.id, queries.exports.c.claim_id == export.claim_id)
@@ -118,7 +119,7 @@ def record_outcomes(results: Sequence[tuple[AnyRow, Outcome]]) -> None:
 def _values(export: AnyRow, outcome: Outcome, now: datetime) -> dict[str, Any]:
     if isinstance(outcome, Delivered):
         return {
-            "state": str(ExportState.SUCCEEDED),
+            "state": ExportState.SUCCEEDED,
             "due_at": None,
             "finished_at": now,
             "clicks_sent": outcome.clicks,
@@ -131,7 +132,7 @@ def _values(export: AnyRow, outcome: Outcome, now: datetime) -> dict[str, Any]:
     else:
         state, due_at, finished_at = ExportState.PENDING, now + pause(export, outcome), None
     return {
-        "state": str(state),
+        "state": state,
         "due_at": due_at,
         "finished_at": finished_at,
         "last_error": outcome.reason,
