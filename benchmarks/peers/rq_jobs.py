@@ -29,9 +29,10 @@ from project.billing.models import (
 )
 from project.billing.providers.settings import YooKassaSettings
 from project.billing.settings import BillingSettings
-from project.callbacks.models import Callback, CallbackAttempt, CallbackState, Endpoint, Event
+from project.callbacks.models import Callback, CallbackAttempt, Endpoint, Event
 from project.callbacks.settings import CallbackSettings
 from project.callbacks.signing import signing_headers
+from project.callbacks.states import CallbackState
 from project.companies.models import Company
 from project.config.environment import get_settings
 from project.core.secrets import decrypt

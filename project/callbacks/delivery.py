@@ -14,10 +14,11 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Integer, Row, Uuid, update
 
 from project.callbacks import queries
-from project.callbacks.models import CallbackState, Endpoint, Trigger
+from project.callbacks.models import Endpoint
 from project.callbacks.service import CALLBACKS_DUE, secrets_in_force
 from project.callbacks.settings import CallbackSettings
 from project.callbacks.signing import signing_headers
+from project.callbacks.states import CALLBACK_MOVES, AttemptTrigger, CallbackState
 from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
@@ -254,15 +255,16 @@ def _outcome(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
         # Soon at first, then at ever longer intervals: for a quarter of the time it has taken.
         soon = max(timedelta(seconds=UNSENT_PAUSE_SECONDS), (now - unsent_since) / 4)
         pause = min(pause, soon)
+    CALLBACK_MOVES.require(CallbackState.PENDING, state)
     return {
         "id": callback.id,
         "claim_id": lane.callbacks_claim_id,
-        "state": str(state),
+        "state": state,
         "due_at": now + pause if state is CallbackState.PENDING else None,
         "last_status": answer.status,
         "last_error": failure(answer),
         "delivered_at": now if state is CallbackState.DELIVERED else None,
-        "trigger": str(Trigger.SCHEDULE) if is_attempt else callback.trigger,
+        "trigger": AttemptTrigger.SCHEDULE if is_attempt else callback.trigger,
         "unused_attempts": 0 if is_attempt else 1,
         "unsent_since": unsent_since,
     }

@@ -1,7 +1,6 @@
 """Endpoints, the events they hear of, and every callback with each of its attempts."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -18,27 +17,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from project.callbacks.states import AttemptTrigger, CallbackState
 from project.core.db.models import Claimable, Timestamp, due_index
+from project.core.db.types import StringEnum, one_of
 from project.extensions import Model
 
 LANES = 2
 """How many requests an endpoint gets at once, at most."""
 MAX_FORMER_SECRETS = 10
-
-
-class CallbackState(StrEnum):
-    """Pending until an attempt succeeds (delivered) or the last one has failed."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-
-
-class Trigger(StrEnum):
-    """What asked for an attempt."""
-
-    SCHEDULE = "schedule"
-    REPLAY = "replay"
 
 
 class Endpoint(Model):
@@ -108,8 +94,10 @@ class Callback(Claimable, Model):
     endpoint_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Endpoint.id))
     type: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text)
-    trigger: Mapped[str] = mapped_column(Text, server_default=Trigger.SCHEDULE)
+    state: Mapped[CallbackState] = mapped_column(StringEnum(CallbackState))
+    trigger: Mapped[AttemptTrigger] = mapped_column(
+        StringEnum(AttemptTrigger), server_default=AttemptTrigger.SCHEDULE
+    )
     attempts_allowed: Mapped[int]
     last_status: Mapped[int | None]
     last_error: Mapped[str | None] = mapped_column(Text)
@@ -118,8 +106,8 @@ class Callback(Claimable, Model):
     unsent_since: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
-        CheckConstraint("trigger IN ('schedule', 'replay')", name="trigger"),
+        CheckConstraint(one_of("state", CallbackState), name="state"),
+        CheckConstraint(one_of("trigger", AttemptTrigger), name="trigger"),
         CheckConstraint("(state = 'pending') = (due_at IS NOT NULL)", name="pending_is_due"),
         UniqueConstraint("event_id", "endpoint_id"),
         due_index("callbacks", "endpoint_id"),
@@ -139,7 +127,7 @@ class CallbackAttempt(Model):
         BigInteger, ForeignKey(Callback.id, ondelete="CASCADE"), index=True
     )
     number: Mapped[int]
-    trigger: Mapped[str] = mapped_column(Text)
+    trigger: Mapped[AttemptTrigger] = mapped_column(StringEnum(AttemptTrigger))
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
@@ -147,4 +135,4 @@ class CallbackAttempt(Model):
     duration_ms: Mapped[int]
     attempted_at: Mapped[datetime] = mapped_column(Timestamp)
 
-    __table_args__ = (CheckConstraint("trigger IN ('schedule', 'replay')", name="trigger"),)
+    __table_args__ = (CheckConstraint(one_of("trigger", AttemptTrigger), name="trigger"),)

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
-    Table,
     exists,
     func,
     literal_column,
@@ -18,16 +17,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 
 from project.callbacks.models import Callback, CallbackAttempt, DeliveryLane, Endpoint, Event
+from project.callbacks.states import CallbackState
 from project.core import clock
 from project.core.db import bulk
+from project.core.db.rows import current, table_of
 from project.core.work.claims import is_due, is_free
 from project.extensions import db
 
-callbacks: Table = Callback.__table__  # type: ignore[assignment]
-lanes: Table = DeliveryLane.__table__  # type: ignore[assignment]
-attempts: Table = CallbackAttempt.__table__  # type: ignore[assignment]
-endpoints: Table = Endpoint.__table__  # type: ignore[assignment]
-events: Table = Event.__table__  # type: ignore[assignment]
+callbacks = table_of(Callback)
+lanes = table_of(DeliveryLane)
+attempts = table_of(CallbackAttempt)
+endpoints = table_of(Endpoint)
+events = table_of(Event)
 
 LISTED: tuple[InstrumentedAttribute[Any], ...] = (
     Callback.id,
@@ -48,7 +49,7 @@ LISTED: tuple[InstrumentedAttribute[Any], ...] = (
 
 def listed_callbacks(
     *,
-    state: str | None = None,
+    state: CallbackState | None = None,
     app_id: int | None = None,
     company_id: int | None = None,
     since: datetime | None = None,
@@ -193,9 +194,6 @@ def due_callbacks(endpoint_ids: Sequence[int], *, each: int) -> Select[Any]:
 
 def endpoints_by_id(endpoint_ids: Iterable[int]) -> dict[int, Endpoint]:
     """Return the endpoints of these ids."""
-    found = db.session.scalars(
-        select(Endpoint)
-        .where(Endpoint.id.in_(list(endpoint_ids)))
-        .execution_options(populate_existing=True)
-    )
+    wanted = select(Endpoint).where(Endpoint.id.in_(list(endpoint_ids)))
+    found = db.session.scalars(current(wanted))
     return {endpoint.id: endpoint for endpoint in found}

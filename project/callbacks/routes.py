@@ -3,7 +3,6 @@
 from typing import Any
 
 from project.callbacks import queries, service
-from project.callbacks.models import CallbackState
 from project.callbacks.schemas import (
     CallbackDetailSchema,
     CallbackQuerySchema,
@@ -66,7 +65,6 @@ def replay_callback(callback_id: int) -> dict[str, Any]:
 @blueprint.response(202, ReplayedSchema)
 def replay_callbacks(body: dict[str, Any]) -> dict[str, Any]:
     """Send again every callback of a state that was made since a time."""
-    body["state"] = CallbackState(body["state"])
     return {"status": "success", "replayed": service.replay_many(**body)}
 
 

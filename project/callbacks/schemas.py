@@ -1,11 +1,9 @@
 """Shapes of the callbacks' routes."""
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
-from project.callbacks.models import CallbackState
-from project.core.http.input import Id, InputSchema, Moment, PageSchema
-
-STATE = validate.OneOf([str(state) for state in CallbackState])
+from project.callbacks.states import CallbackState
+from project.core.http.input import Choice, Id, InputSchema, Moment, PageSchema
 
 
 class CallbackSchema(Schema):
@@ -17,7 +15,7 @@ class CallbackSchema(Schema):
     app_id = fields.Integer(required=True, allow_none=True)
     company_id = fields.Integer(required=True, allow_none=True)
     endpoint = fields.String(required=True)
-    state = fields.String(required=True, validate=STATE)
+    state = Choice(CallbackState, required=True)
     attempts = fields.Integer(required=True)
     next_attempt_at = Moment(required=True, allow_none=True)
     last_status = fields.Integer(required=True, allow_none=True)
@@ -51,7 +49,7 @@ class CallbackQuerySchema(PageSchema):
 
     aliases = {"appId": "app_id"}
 
-    state = fields.String(validate=STATE)
+    state = Choice(CallbackState)
     app_id = Id()
     company_id = Id()
     since = Moment()
@@ -65,7 +63,7 @@ class ReplayManySchema(InputSchema):
     since = Moment(required=True)
     app_id = Id()
     company_id = Id()
-    state = fields.String(validate=STATE, load_default=str(CallbackState.FAILED))
+    state = Choice(CallbackState, load_default=CallbackState.FAILED)
 
 
 class ReplayedSchema(Schema):

@@ -12,17 +12,10 @@ import uuid_utils.compat
 from sqlalchemy import case, select, update
 
 from project.callbacks import queries
-from project.callbacks.models import (
-    LANES,
-    MAX_FORMER_SECRETS,
-    Callback,
-    CallbackState,
-    DeliveryLane,
-    Endpoint,
-    Trigger,
-)
+from project.callbacks.models import LANES, MAX_FORMER_SECRETS, Callback, DeliveryLane, Endpoint
 from project.callbacks.settings import CallbackSettings
 from project.callbacks.signing import is_signed, new_signing_secret
+from project.callbacks.states import CALLBACK_MOVES, AttemptTrigger, CallbackState
 from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
@@ -167,7 +160,7 @@ def _callback_row(event_id: UUID, event: NewEvent, endpoint_id: int) -> dict[str
         "endpoint_id": endpoint_id,
         "type": event.type,
         "body": json.dumps(body, separators=(",", ":")),
-        "state": str(CallbackState.PENDING),
+        "state": CallbackState.PENDING,
         "attempts": 0,
         "attempts_allowed": get_settings(CallbackSettings).callback_max_attempts,
         "due_at": event.occurred_at,
@@ -203,12 +196,13 @@ def replay_many(
 
 
 def _replay_where(*conditions: Any) -> int:
+    replayable = {*CALLBACK_MOVES.before(CallbackState.PENDING), CallbackState.PENDING}
     replayed = db.session.execute(
         update(Callback)
-        .where(*conditions, is_free(queries.callbacks))
+        .where(*conditions, Callback.state.in_(replayable), is_free(queries.callbacks))
         .values(
             state=CallbackState.PENDING,
-            trigger=Trigger.REPLAY,
+            trigger=AttemptTrigger.REPLAY,
             due_at=clock.now(),
             unsent_since=None,
             attempts_allowed=case(

@@ -14,8 +14,11 @@ from project.billing.signals import (
 from project.billing.states import PaymentState, SubscriptionState
 from project.billing.subscription_state import standings
 from project.companies.events import CompanyEvent, tell
-from project.companies.models import Company, CompanyState
+from project.companies.models import Company
+from project.companies.service import move
+from project.companies.states import CompanyState
 from project.core import clock
+from project.core.db.rows import current
 from project.extensions import db
 
 TYPES = {
@@ -33,13 +36,8 @@ WAYS_BACK = {"renewed": "it has paid", "assigned": "it was given a package"}
 
 
 def _companies(customer_ids: set[int]) -> dict[int, Company]:
-    rows = db.session.scalars(
-        select(Company)
-        .where(Company.customer_id.in_(customer_ids))
-        .order_by(Company.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    theirs = select(Company).where(Company.customer_id.in_(customer_ids)).order_by(Company.id)
+    rows = db.session.scalars(current(theirs.with_for_update()))
     return {company.customer_id: company for company in rows if company.customer_id is not None}
 
 
@@ -68,12 +66,12 @@ def _subscription_type(change: SubscriptionChange) -> str | None:
 
 
 def _state_events(company: Company, change: SubscriptionChange) -> list[CompanyEvent]:
-    is_passive = company.state == CompanyState.PASSIVE
+    is_passive = company.state is CompanyState.PASSIVE
     if _is_shut_out(change) and not is_passive:
-        company.state = str(CompanyState.PASSIVE)
+        move(company, CompanyState.PASSIVE, change.occurred_at)
         return [_state_event("company.passive", company, change, "the last charge was refused")]
     if change.type in WAYS_BACK and is_passive:
-        company.state = str(CompanyState.ACTIVE)
+        move(company, CompanyState.ACTIVE, change.occurred_at)
         return [_state_event("company.activated", company, change, WAYS_BACK[change.type])]
     return []
 
@@ -87,7 +85,6 @@ def _is_shut_out(change: SubscriptionChange) -> bool:
 def _state_event(
     type_: str, company: Company, change: SubscriptionChange, reason: str
 ) -> CompanyEvent:
-    company.updated_at = change.occurred_at
     return CompanyEvent(type_, company, change.occurred_at, {"reason": reason})
 
 

@@ -1,26 +1,14 @@
 """Companies and the tokens with which they prove themselves."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from project.companies.states import CompanyState
 from project.core.db.models import Timestamp
+from project.core.db.types import StringEnum, one_of
 from project.extensions import Model
-
-
-class CompanyState(StrEnum):
-    """Registered until the first login; passive after the last refusal, until it pays."""
-
-    REGISTERED = "registered"
-    ACTIVE = "active"
-    PASSIVE = "passive"
-
-
-def status_of(state: str) -> int:
-    """Return 1 for the state of an active company, 0 for any other."""
-    return int(state == CompanyState.ACTIVE)
 
 
 class Company(Model):
@@ -39,19 +27,17 @@ class Company(Model):
     company_name: Mapped[str] = mapped_column(Text)
     email: Mapped[str] = mapped_column(Text, unique=True)
     password_hash: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text)
+    state: Mapped[CompanyState] = mapped_column(StringEnum(CompanyState))
     click_id: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
 
-    __table_args__ = (
-        CheckConstraint("state IN ('registered', 'active', 'passive')", name="state"),
-    )
+    __table_args__ = (CheckConstraint(one_of("state", CompanyState), name="state"),)
 
     @property
     def status(self) -> int:
         """Return 1 for an active company, 0 for any other."""
-        return status_of(self.state)
+        return self.state.status
 
 
 class GivenSite(Model):

@@ -10,7 +10,6 @@ from project.billing.payments import service as payments
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscription_state import standings
 from project.billing.subscriptions import service as subscriptions
-from project.companies.models import status_of
 from project.companies.queries import standing
 from project.companies.service import existing_company, unknown_token
 from project.companies.sites import take_first_period
@@ -88,7 +87,7 @@ async def check(token: str) -> dict[str, Any]:
     period: Mapping[str, Any] = subscription or {}
     return {
         "status": "success",
-        "company": _written(company) | {"status": status_of(company["state"])},
+        "company": _written(company) | {"status": company["state"].status},
         "package": package and _written(package),
         "start_date": _moment(period.get("period_start")),
         "end_date": _moment(period.get("period_end")),

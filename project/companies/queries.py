@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Table, bindparam, select, true
+from sqlalchemy import bindparam, select, true
 
 from project.billing import queries as billing
 from project.billing.subscription_state import Standing
 from project.companies.models import Company, CompanyToken
 from project.core import clock
 from project.core.db.models import Timestamp
+from project.core.db.rows import table_of
 from project.core.fast_path.reading import PreparedQuery
 from project.core.secrets import token_hash
 
-companies: Table = Company.__table__  # type: ignore[assignment]
-tokens: Table = CompanyToken.__table__  # type: ignore[assignment]
+companies = table_of(Company)
+tokens = table_of(CompanyToken)
 
 COMPANY = ("id", "site_url", "name", "lastname", "company_name", "email", "state", "created_at")
 SUBSCRIPTION = (

@@ -8,14 +8,13 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from project.billing.packages.schemas import PackageSchema
 from project.billing.schemas import SUBSCRIPTION_STATE
 from project.companies.emails import normalised_email, require_one_script
-from project.companies.models import CompanyState
 from project.companies.passwords import MAX_LENGTH, MIN_LENGTH, check_password
-from project.core.http.input import ClickId, Id, InputSchema, Moment, PageSchema, Text
+from project.companies.states import CompanyState
+from project.core.http.input import Choice, ClickId, Id, InputSchema, Moment, PageSchema, Text
 from project.core.net.network_guard import MAX_URL_LENGTH
 
 NAME = validate.Length(1, 200)
 URL = validate.Length(1, MAX_URL_LENGTH)
-STATE = validate.OneOf([str(state) for state in CompanyState])
 MAX_EMAIL_LENGTH = 254
 
 
@@ -108,7 +107,7 @@ class CompanySchema(Schema):
     company_name = fields.String(required=True)
     email = fields.String(required=True)
     status = fields.Integer(required=True)
-    state = fields.String(required=True, validate=STATE)
+    state = Choice(CompanyState, required=True)
     created_at = Moment(required=True)
 
 
@@ -130,7 +129,7 @@ class CompanySecretSchema(Schema):
 class CompanyQuerySchema(PageSchema):
     """Which companies to list."""
 
-    state = fields.String(validate=STATE)
+    state = Choice(CompanyState)
 
 
 class PackageAssignSchema(InputSchema):

@@ -1,7 +1,7 @@
 """Companies: registered, logged in and out, changed."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, delete, select
@@ -12,11 +12,13 @@ from project.billing.customers import service as customers
 from project.callbacks import service as callbacks
 from project.companies.emails import normalised_email
 from project.companies.events import CompanyEvent, tell
-from project.companies.models import Company, CompanyAddress, CompanyState, CompanyToken
+from project.companies.models import Company, CompanyAddress, CompanyToken
 from project.companies.passwords import hash_password, is_password
+from project.companies.states import COMPANY_MOVES, CompanyState
 from project.config.environment import get_settings
 from project.config.kernel import CoreSettings
 from project.core import clock
+from project.core.db.rows import get_current
 from project.core.errors import BadRequest, Conflict, Forbidden, NotFound, Unauthorized
 from project.core.secrets import new_token, token_hash
 from project.extensions import db
@@ -42,7 +44,7 @@ def register_company(
         .values(
             **{name: value for name, value in values.items() if name != "callback_url"},
             password_hash=hash_password(password),
-            state=str(CompanyState.REGISTERED),
+            state=CompanyState.REGISTERED,
             created_at=now,
             updated_at=now,
         )
@@ -98,11 +100,17 @@ def log_in(email: str, password: str, *, address: str | None = None) -> tuple[Co
         raise Unauthorized(WRONG_LOGIN)
     _forget_ended_logins(company.id)
     _remember_address(company.id, address)
-    if company.state == CompanyState.REGISTERED:
-        company.state = str(CompanyState.ACTIVE)
-        company.updated_at = clock.now()
+    if company.state is CompanyState.REGISTERED:
+        move(company, CompanyState.ACTIVE, clock.now())
         tell([CompanyEvent("company.activated", company, clock.now(), {"reason": "first login"})])
     return company, _new_token(company.id)
+
+
+def move(company: Company, state: CompanyState, now: datetime) -> None:
+    """Change the state. Raises ForbiddenMoveError for a move that is not allowed."""
+    COMPANY_MOVES.require(company.state, state)
+    company.state = state
+    company.updated_at = now
 
 
 def is_known_at(email: str, address: str) -> bool:
@@ -277,7 +285,7 @@ def _change_endpoint(company: Company, url: str) -> str | None:
 
 
 def _locked_company(company_id: int) -> Company:
-    company = db.session.get(Company, company_id, with_for_update=True, populate_existing=True)
+    company = get_current(Company, company_id, lock=True)
     if company is None:
         raise NotFound(f"There is no company {company_id}.")
     return company
@@ -285,13 +293,13 @@ def _locked_company(company_id: int) -> Company:
 
 def existing_company(company_id: int) -> Company:
     """Return the company. Raises NotFound."""
-    company = db.session.get(Company, company_id, populate_existing=True)
+    company = get_current(Company, company_id)
     if company is None:
         raise NotFound(f"There is no company {company_id}.")
     return company
 
 
-def listed_companies(*, state: str | None = None) -> Select[Any]:
+def listed_companies(*, state: CompanyState | None = None) -> Select[Any]:
     """Select companies, newest first."""
     statement = select(Company).order_by(Company.id.desc())
     return statement if state is None else statement.where(Company.state == state)

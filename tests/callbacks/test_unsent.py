@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from project.callbacks.jobs import deliver_due_callbacks
-from project.callbacks.models import CallbackState
 from project.callbacks.settings import CallbackSettings
+from project.callbacks.states import CallbackState
 from project.config.environment import get_settings
 from simulator.client import SimulatorClient
 from tests.callbacks.conftest import Happen, Shown
