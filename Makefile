@@ -97,6 +97,10 @@ requirements: $(DEVELOPMENT) ## Pin what the requirements*.in name, with hashes
 	@$(BIN)/uv pip compile $(PIN) benchmarks/peers/pypi/requirements.in \
 		-o benchmarks/peers/pypi/requirements.txt
 
+.PHONY: settings
+settings: $(RUNTIME) ## Write .env.example and the tables in docs/operations.md from the settings
+	@$(BIN)/python -m ops.settings
+
 .PHONY: openapi
 openapi: $(RUNTIME) ## Write docs/openapi.json
 	@# Nothing is connected to; the settings only have to be there.

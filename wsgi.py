@@ -16,14 +16,17 @@ def _is_for_our_command() -> bool:
     return context is not None and context.find_root().invoked_subcommand is None
 
 
-try:
-    if _is_for_our_command():
-        from project.cli import create_command_app
+if _is_for_our_command():
+    from project.cli import create_command_app, create_settings_app
 
+    try:
         app = create_command_app()
-    else:
-        from project.application import create_app
+    except ConfigurationError as error:
+        app = create_settings_app(error)
+else:
+    from project.application import create_app
 
+    try:
         app = create_app()
-except ConfigurationError as error:
-    sys.exit(f"Perennial cannot start. {error}")
+    except ConfigurationError as error:
+        sys.exit(f"Perennial cannot start. {error}")

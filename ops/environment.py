@@ -1,6 +1,7 @@
 """The settings of a copy: the environment, then `.env`, written with random secrets at first.
 
-Uses the standard library only, so that `make env` works before anything is installed.
+Needs no package, and of the product only the declarations of settings, which need none either, so
+that `make env` works before anything is installed.
 """
 
 import os
@@ -9,13 +10,23 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ops.errors import OpsError
 from ops.files import write_private
+from project.config.declare import settings_of
+from project.config.kernel import CoreSettings, HttpSettings, SimulatorSettings, WorkSettings
+from project.config.launch import LaunchSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 # supervisord keeps three files open for each; more workers belong on more machines.
 MOST_WORKERS = 128
+LAST_PORT = 65_535
+DEFAULTS: dict[str, Any] = {
+    setting.name: setting.default
+    for area in (CoreSettings, HttpSettings, WorkSettings, SimulatorSettings, LaunchSettings)
+    for _, setting in settings_of(area)
+}
 NO = ("0", "false", "no", "off")
 # What the first start makes up, with the prefix that tells an operator's key from other secrets.
 SECRETS = {
@@ -64,15 +75,15 @@ class Settings:
 def load(project: Path = PROJECT, environ: Mapping[str, str] | None = None) -> Settings:
     """Read and check the launchers' settings. Raises OpsError."""
     given = merged(project, os.environ if environ is None else environ)
-    app_env = given.get("APP_ENV") or "development"
+    app_env = given.get("APP_ENV") or DEFAULTS["APP_ENV"]
     asked = given.get("SIMULATOR", "").lower()
     return Settings(
         project=project,
-        var_dir=_var_dir(project, given.get("VAR_DIR") or "var"),
-        host=given.get("HOST") or "127.0.0.1",
-        port=_number(given, "PORT", 8000, 65535),
-        simulator_port=_number(given, "SIMULATOR_PORT", 8900, 65535),
-        workers=_number(given, "WORKERS", 8, MOST_WORKERS),
+        var_dir=_var_dir(project, given.get("VAR_DIR") or DEFAULTS["VAR_DIR"]),
+        host=given.get("HOST") or DEFAULTS["HOST"],
+        port=_number(given, "PORT", LAST_PORT),
+        simulator_port=_number(given, "SIMULATOR_PORT", LAST_PORT),
+        workers=_number(given, "WORKERS", MOST_WORKERS),
         app_env=app_env,
         with_simulator=app_env != "production" and asked not in NO,
         database_url=given.get("DATABASE_URL") or None,
@@ -146,8 +157,8 @@ def _folder(value: str | None) -> Path | None:
     return Path(value).expanduser().resolve() if value else None
 
 
-def _number(given: Mapping[str, str], name: str, default: int, most: int) -> int:
-    text = given.get(name) or str(default)
+def _number(given: Mapping[str, str], name: str, most: int) -> int:
+    text = given.get(name) or str(DEFAULTS[name])
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
         raise OpsError(f"{name}={text} cannot be used: it must be a number from 1 to {most}.")
     return int(text)

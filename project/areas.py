@@ -15,6 +15,7 @@ from project.config.kernel import (
     StorageSettings,
     WorkSettings,
 )
+from project.config.launch import ComposeSettings, LaunchSettings
 from project.mobile.settings import StoreSettings
 from project.weather.settings import ForecastSettings, ImportSettings, SmsSettings
 
@@ -37,6 +38,8 @@ AREAS: tuple[type[Settings], ...] = (
     ImportSettings,
     SimulatorSettings,
 )
+LISTED: tuple[type[Settings], ...] = (*AREAS, LaunchSettings, ComposeSettings)
+"""Also those that the product does not read."""
 
 
 def check_settings() -> None:

@@ -1,17 +1,32 @@
 """Every command of `flask`, by where it is defined, and the application that commands run in."""
 
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 from flask import Flask
 
 from project.areas import check_settings
+from project.config.declare import ConfigurationError
 from project.config.environment import get_settings
 from project.config.kernel import CoreSettings
 from project.core import logging
 from project.core.db.transaction import TransactionalFlask
 from project.core.lazy_command import LazyCommand
 from project.extensions import configure_extensions
+
+
+class RefusedCommand(click.Command):
+    """A command that cannot run, because a setting cannot be used."""
+
+    def __init__(self, command: click.Command, error: ConfigurationError) -> None:
+        super().__init__(command.name, help=command.help)
+        self._sentence = f"Perennial cannot start. {error}"
+
+    def make_context(self, *_args: Any, **_extra: Any) -> click.Context:
+        """Say which setting, and end."""
+        sys.exit(self._sentence)
 
 
 class ActingCommand(LazyCommand):
@@ -23,6 +38,7 @@ class ActingCommand(LazyCommand):
         return super().load()
 
 
+SETTINGS = "settings"
 COMMANDS = (
     LazyCommand("api-key", "project.commands.api_keys:api_key_commands", "Operators' keys."),
     ActingCommand(
@@ -122,6 +138,11 @@ COMMANDS = (
         "Read the files that wait, and give subscribers their nearest forecast anew.",
     ),
     LazyCommand(
+        SETTINGS,
+        "project.commands.settings:show_settings",
+        "Show every setting in force and where it comes from; secrets only as set or not set.",
+    ),
+    LazyCommand(
         "upgrade",
         "project.commands.database:upgrade",
         "Wait for the database and migrate it; safe to run on many machines at once.",
@@ -145,4 +166,13 @@ def create_command_app() -> Flask:
     configure_extensions(app)
     for command in COMMANDS:
         app.cli.add_command(command)
+    return app
+
+
+def create_settings_app(error: ConfigurationError) -> Flask:
+    """Build an application in which the settings can be looked at and nothing else be done."""
+    app = Flask("project")
+    for command in COMMANDS:
+        usable = command.name == SETTINGS
+        app.cli.add_command(command if usable else RefusedCommand(command, error))
     return app

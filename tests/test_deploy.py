@@ -395,13 +395,7 @@ READ = set(DECLARED) | _names(LAUNCHERS_READ, *OPS_FILES)
 
 WORKED_OUT = {"CLOCK_URL", "ENV_FILE", "PATH"}
 """What the launchers tell each other, and what is no setting of a copy."""
-EXAMPLES = {
-    *SERVERS,
-    *("YOOKASSA_URL", "YOOKASSA_SHOP_ID", "YOOKASSA_SECRET_KEY", "APP_STORE_URL"),
-    *("GOOGLE_PLAY_URL", "WEBHOOK_ALLOWED_IPS", "FINANCE_SERVICE_URL", "BILLING_URL"),
-    *("BILLING_TOKEN", "SMS_GATEWAYS", "SMS_CALLBACK_URL"),
-    *("SMS_GATEWAY_TOKEN", "FORECAST_UNIT"),
-}
+EXAMPLES = {name for name, declared in DECLARED.items() if declared.example}
 """Settings whose default is empty, or the simulator: .env.example shows what they look like."""
 
 

@@ -28,6 +28,8 @@ class Kind(Generic[T_co]):
     """What a setting's text means. `project.config.environment` reads each kind."""
 
     noun = "text"
+    is_secret = False
+    """Whether a value is shown to nobody."""
 
     def write(self, value: Any) -> str:
         """Return a value as one writes it into the environment."""
@@ -45,10 +47,11 @@ class Text(Kind[str]):
     one_of: Sequence[str] = ()
     pattern: str = ""
     may_be_blank: bool = True
+    is_secret: bool = False
 
     def bounds(self) -> str:
         """Return the choice, if there is one."""
-        return ", ".join(self.one_of)
+        return "secret" if self.is_secret else ", ".join(self.one_of)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Switch(Kind[bool]):
 class Cron(Kind[str]):
     """When something runs, in UTC."""
 
-    noun = "cron (UTC)"
+    noun = "cron, in UTC"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class RateLimit(Kind[str]):
     """A limit such as 300/minute, or several of them."""
 
     is_single: bool = False
-    noun = "rate limit"
+    noun = "such as 300/minute"
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class Secret(Kind[str]):
 
     is_ours: bool = True
     noun = "secret"
+    is_secret = True
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Secrets(Kind[tuple[str, ...]]):
 
     is_ours: bool = True
     noun = "secrets"
+    is_secret = True
 
 
 @dataclass(frozen=True)
@@ -208,10 +213,18 @@ class Setting:
     example: str
     first_value: str | None
 
-    @property
-    def is_secret(self) -> bool:
-        """Tell whether its value is shown to nobody."""
-        return isinstance(self.kind, Secret | Secrets)
+    def takes(self) -> str:
+        """Return what may be set, for people, such as `seconds, 1 to 60`."""
+        known = (self.unit, self.kind.bounds())
+        return ", ".join(filter(None, known)) or self.kind.noun
+
+    def default_text(self) -> str:
+        """Return the default as it is written, or in words; nothing if there is none."""
+        if isinstance(self.default, Derived):
+            return self.default.shown
+        if self.kind.is_secret:
+            return "for development" if self.default else ""
+        return "" if self.default is None else self.kind.write(self.default)
 
 
 def setting(

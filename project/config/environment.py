@@ -12,7 +12,7 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values, load_dotenv
 from environs import Env, EnvError
 from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range, Regexp
@@ -63,11 +63,13 @@ class Configuration:
         """Return what an area holds, and everything that is wrong with it."""
         values: dict[str, Any] = {}
         problems: list[ConfigurationError] = []
+        wrong: set[str] = set()
         for field, setting in settings_of(area):
             try:
                 found = _given(setting)
             except ConfigurationError as problem:
                 problems.append(problem)
+                wrong.add(field)
                 found = None
             try:
                 values[field] = self._default(setting, values) if found is None else found
@@ -78,7 +80,7 @@ class Configuration:
                 problems += area(**values).problems(self.get)
         except ConfigurationError as problem:
             problems.append(problem)
-        return Inspection(values, problems)
+        return Inspection(values, frozenset(wrong), problems)
 
     def _default(self, setting: Setting, before: Mapping[str, Any]) -> Any:
         default = setting.default
@@ -93,10 +95,13 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The values of an area by their fields, and what is wrong; the default stands for a wrong
-    value, and a field is left out if that cannot be told either."""
+    """The values of an area by their fields, which of them are wrong, and why.
+
+    The default stands for a wrong value; a field is left out if that cannot be told either.
+    """
 
     values: dict[str, Any]
+    wrong: frozenset[str]
     problems: list[ConfigurationError]
 
 
@@ -123,9 +128,28 @@ def use_settings(settings: Configuration | None) -> None:
     _current = settings
 
 
+def given_text(name: str) -> str | None:
+    """Return what the environment says in a setting, as it stands there."""
+    return os.environ.get(name)
+
+
 def is_given(name: str) -> bool:
     """Tell whether the environment, or a file that fills it, has a setting."""
     return name in os.environ
+
+
+def source_of(name: str) -> str:
+    """Return where a setting comes from: the environment, one of the files, or its default.
+
+    What stands in the environment and, with the same value, in a file comes from the file: Flask
+    reads `.env` by itself before it runs a command.
+    """
+    if not is_given(name):
+        return "default"
+    for path in settings_files():
+        if dotenv_values(path).get(name) == os.environ[name]:
+            return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return "environment"
 
 
 def load_environment() -> None:

@@ -101,7 +101,7 @@ class CoreSettings(Settings):
         "API_KEY",
         Secret(),
         None,
-        help="The operator's key, sent as Authorization: Bearer <API_KEY>; more are made with "
+        help="The operator's key, sent as `Authorization: Bearer <API_KEY>`; more are made with "
         "`flask api-key create`",
         first_value="",
     )
@@ -366,7 +366,7 @@ class NetworkSettings(Settings):
     )
     callback_dns_servers: tuple[str, ...] = setting(
         "CALLBACK_DNS_SERVERS",
-        Items(_dns_servers),
+        Items(_dns_servers, noun="addresses"),
         (),
         help="Name servers for callbacks' names, such as 10.0.0.2 or 10.0.0.2:53; those of the "
         "machine if there are none",
@@ -389,6 +389,7 @@ class SimulatorSettings(Settings):
             lambda _, before: f"http://127.0.0.1:{before['simulator_port']}", "on this machine"
         ),
         help="Where it answers, if it runs elsewhere",
+        example="http://127.0.0.1:8900",
     )
 
 

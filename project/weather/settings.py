@@ -165,7 +165,7 @@ class SmsSettings(Settings):
         Items(_gateways, noun="URLs"),
         Derived(_simulated_gateways, "the simulator"),
         help="Where messages are sent, used in turn; http, https, or Twilio as "
-        "twilio://ACCOUNT_SID:AUTH_TOKEN@api.twilio.com?from=%2B15005550006",
+        "twilio://SID:TOKEN@api.twilio.com?from=%2B15005550006",
         example="https://gateway.example/send",
     )
     sms_gateway_tokens: tuple[str, ...] = setting(

@@ -15,7 +15,7 @@ from project.config.secrets import MIN_GIVEN_SECRET_LENGTH
 from tests.core.commands import run_flask
 from tests.support.settings import AREA_OF, DECLARED, Everything
 
-SECRETS = sorted(name for name, declared in DECLARED.items() if declared.is_secret)
+SECRETS = sorted(name for name, declared in DECLARED.items() if declared.kind.is_secret)
 SEVERAL = [name for name in SECRETS if isinstance(DECLARED[name].kind, Secrets)]
 FIELD_OF = {declared.name: field for area in AREAS for field, declared in settings_of(area)}
 LONG_SECRET = "a-secret-of-more-than-24-characters"
