@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR
 from sqlalchemy import update
 
-from project.billing.cases import open_case
+from project.billing.cases import new_case, open_cases
 from project.billing.models import Payment
 from project.billing.packages.schemas import PackageCreateSchema
 from project.billing.packages.service import create_package
@@ -110,7 +110,8 @@ def shop(device: MadeDevice) -> None:
         )
         db.session.add(payment)
         db.session.flush()
-        open_case(CaseKind.PAID_HERE_UNKNOWN_THERE, payment, None)
+        kind = CaseKind.PAID_HERE_UNKNOWN_THERE
+        open_cases([new_case(kind, payment.provider, payment, None)])
 
 
 @pytest.fixture

@@ -16,4 +16,4 @@ def register(_app: Flask) -> None:
     for blueprint in (packages, subscriptions, payments, reconciliation):
         rest_api.register_blueprint(blueprint)
     health.warn_of("charges_held", installation.hold_reason)
-    health.warn_of("charges_not_taken", cases.untaken_reason)
+    health.warn_of("charges_not_taken", cases.rejection_reason)

@@ -3,14 +3,18 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Table, select, update
+from sqlalchemy import Select, Table, select, true, update
 
 from project.billing.models import Payment, ReconciliationCase
-from project.billing.providers.base import ProviderPayment, ProviderStatus, Unreadable
-from project.billing.states import CaseKind, PaymentState
+from project.billing.providers.base import (
+    ProviderPayment,
+    ProviderResult,
+    Rejected,
+    Unreadable,
+)
+from project.billing.states import CaseKind
 from project.core import clock
 from project.core.db import bulk
 from project.core.errors import NotFound
@@ -36,94 +40,58 @@ DIGEST_LENGTH = 32
 TAKEN_AGAIN = "the customer has taken the package again"
 
 
-def difference(payment: Payment, word: ProviderPayment) -> CaseKind | None:
-    """Return how the provider's word contradicts a payment of ours, if nothing may repair it.
-
-    What is pending on either side contradicts nothing: here it waits for the provider's word, and
-    there it may be an answer that is older than what was recorded since.
-    """
-    is_paid_there = word.status is ProviderStatus.SUCCEEDED
-    if payment.external_id not in (None, word.external_id):
-        return CaseKind.PAID_THERE_MISSING_HERE if is_paid_there else None
-    if not is_paid_there:
-        is_refused_there = word.status is ProviderStatus.CANCELED
-        contradicts = is_refused_there and payment.state == PaymentState.SUCCEEDED
-        return CaseKind.PAID_HERE_UNPAID_THERE if contradicts else None
-    named = (word.amount, word.currency)
-    if word.names_amount and named != (payment.amount, payment.currency):
-        return CaseKind.AMOUNT_DIFFERS
-    if payment.state == PaymentState.CANCELED:
-        return CaseKind.PAID_THERE_PENDING_HERE
-    return None
-
-
-@dataclass(frozen=True)
-class NewCase:
-    """A difference to be written down, with a payment of ours, one of theirs, or both."""
-
-    kind: CaseKind
-    provider: str
-    payment: Payment | None
-    word: ProviderPayment | None
-    action: str
-    is_resolved: bool = False
+def new_case(
+    kind: CaseKind,
+    provider: str,
+    payment: Payment | None,
+    result: ProviderResult | None,
+    action: str | None = None,
+    *,
+    is_resolved: bool = False,
+) -> dict[str, Any]:
+    """Return a case to be opened: a difference with a payment of ours, what was said, or both."""
+    now = clock.now()
+    return {
+        "kind": str(kind),
+        "provider": provider,
+        "external_id": _external_id(result),
+        "payment_id": payment.id if payment is not None else None,
+        "evidence": json.dumps({"here": _ours(payment), "there": _theirs(result)}),
+        "action": action or LEFT_OPEN[kind],
+        "state": RESOLVED if is_resolved else OPEN,
+        "opened_at": now,
+        "resolved_at": now if is_resolved else None,
+    }
 
 
-def open_case(kind: CaseKind, payment: Payment, word: ProviderPayment | None) -> None:
-    """Write a case of a payment of ours down, and leave it open."""
-    open_cases([NewCase(kind, payment.provider, payment, word, LEFT_OPEN[kind])])
-
-
-def note_repair(payment: Payment, word: ProviderPayment) -> None:
-    """Write down that a payment was found paid that is pending here, and is recorded as paid."""
+def new_repair(payment: Payment, result: ProviderResult) -> dict[str, Any]:
+    """Return the case of a payment that was found paid, and is recorded as paid here by that."""
     kind, action = CaseKind.PAID_THERE_PENDING_HERE, "recorded as paid"
-    open_cases([NewCase(kind, payment.provider, payment, word, action, is_resolved=True)])
+    return new_case(kind, payment.provider, payment, result, action, is_resolved=True)
 
 
-def open_cases(new: Sequence[NewCase]) -> None:
-    """Write cases down; the same difference seen again is the same case."""
-    _write(
-        [
-            _row(
-                case.kind,
-                case.provider,
-                case.word.external_id if case.word is not None else None,
-                case.payment,
-                _theirs(case.word),
-                case.action,
-                is_resolved=case.is_resolved,
-            )
-            for case in new
-        ]
-    )
+def open_cases(new: Sequence[dict[str, Any]]) -> None:
+    """Write cases down; the same difference seen again is the same case.
 
-
-def open_unreadable(word: Unreadable, provider: str, payment: Payment | None = None) -> None:
-    """Write down a payment of the provider that cannot be read, as it was said."""
-    # Without an id of its own, what was said is what makes it the same case.
-    digest = hashlib.sha256(word.said.encode()).hexdigest()[:DIGEST_LENGTH]
-    external_id = word.external_id or f"unreadable-{digest}"
-    there = {"said": word.said, "reason": word.reason}
-    kind = CaseKind.UNREADABLE_THERE
-    _write([_row(kind, provider, external_id, payment, there, LEFT_OPEN[kind])])
-
-
-def open_refund(payment: Payment, word: ProviderPayment) -> None:
-    """Write down that money was given back; when more is, the same case tells of all of it.
-
-    One that was closed is opened again then.
+    When more is given back, the same case tells of all of it. What was closed is opened again then,
+    and when the provider goes on to take no requests of ours.
     """
-    kind = CaseKind.REFUNDED_THERE
-    row = _row(kind, payment.provider, word.external_id, payment, _theirs(word), LEFT_OPEN[kind])
-    _write([row])
+    table: Table = ReconciliationCase.__table__  # type: ignore[assignment]
+    bulk.insert_rows(table, new, skip_conflicts=True)
+    for case in {(case["kind"], case["external_id"]): case for case in new}.values():
+        if case["kind"] == CaseKind.REFUNDED_THERE:
+            _reopen(case, evidence=json.loads(case["evidence"]))
+        elif case["kind"] == CaseKind.NOT_TAKEN:
+            _reopen(case)
+
+
+def _reopen(case: dict[str, Any], **changes: Any) -> None:
+    names = ("kind", "provider", "external_id")
     db.session.execute(
         update(ReconciliationCase)
-        .where(
-            ReconciliationCase.kind == str(kind),
-            ReconciliationCase.provider == payment.provider,
-            ReconciliationCase.external_id == word.external_id,
-        )
-        .values(state=OPEN, resolved_at=None, evidence=json.loads(row["evidence"]))
+        .where(*(getattr(ReconciliationCase, name) == case[name] for name in names))
+        .where(true() if changes else ReconciliationCase.state == RESOLVED)
+        .values(state=OPEN, resolved_at=None, **changes)
     )
 
 
@@ -133,7 +101,7 @@ def open_given_up(payments: Sequence[Payment]) -> None:
     One that was closed because the customer came back is opened again.
     """
     kind = CaseKind.GIVEN_UP
-    open_cases([NewCase(kind, one.provider, one, None, LEFT_OPEN[kind]) for one in payments])
+    open_cases([new_case(kind, one.provider, one, None) for one in payments])
     _move_given_up(payments, RESOLVED, {"state": OPEN, "note": None, "resolved_at": None})
 
 
@@ -154,53 +122,20 @@ def _move_given_up(payments: Sequence[Payment], state: str, values: dict[str, An
     db.session.execute(statement.values(**values))
 
 
-def open_not_taken(payment: Payment, reason: str) -> None:
-    """Write down that the provider takes no requests of ours: one case for all with this reason.
-
-    One that was closed is opened again when it goes on.
-    """
-    digest = hashlib.sha256(reason.encode()).hexdigest()[:DIGEST_LENGTH]
-    kind, name = CaseKind.NOT_TAKEN, f"not-taken-{digest}"
-    _write([_row(kind, payment.provider, name, payment, {"reason": reason}, LEFT_OPEN[kind])])
-    db.session.execute(
-        update(ReconciliationCase)
-        .where(
-            ReconciliationCase.kind == str(kind),
-            ReconciliationCase.provider == payment.provider,
-            ReconciliationCase.external_id == name,
-            ReconciliationCase.state == RESOLVED,
-        )
-        .values(state=OPEN, resolved_at=None)
-    )
+def _external_id(result: ProviderResult | None) -> str | None:
+    """Return what makes it the same case; of what has no id of its own, what was said."""
+    match result:
+        case ProviderPayment():
+            return result.external_id
+        case Unreadable():
+            return result.external_id or f"unreadable-{_digest(result.said)}"
+        case Rejected():
+            return f"not-taken-{_digest(result.reason)}"
+    return None
 
 
-def _row(
-    kind: CaseKind,
-    provider: str,
-    external_id: str | None,
-    payment: Payment | None,
-    there: dict[str, Any] | None,
-    action: str,
-    *,
-    is_resolved: bool = False,
-) -> dict[str, Any]:
-    now = clock.now()
-    return {
-        "kind": str(kind),
-        "provider": provider,
-        "external_id": external_id,
-        "payment_id": payment.id if payment is not None else None,
-        "evidence": json.dumps({"here": _ours(payment), "there": there}),
-        "action": action,
-        "state": RESOLVED if is_resolved else OPEN,
-        "opened_at": now,
-        "resolved_at": now if is_resolved else None,
-    }
-
-
-def _write(rows: Sequence[dict[str, Any]]) -> None:
-    table: Table = ReconciliationCase.__table__  # type: ignore[assignment]
-    bulk.insert_rows(table, rows, skip_conflicts=True)
+def _digest(said: str) -> str:
+    return hashlib.sha256(said.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def _ours(payment: Payment | None) -> dict[str, Any] | None:
@@ -217,18 +152,23 @@ def _ours(payment: Payment | None) -> dict[str, Any] | None:
     }
 
 
-def _theirs(word: ProviderPayment | None) -> dict[str, Any] | None:
-    if word is None:
-        return None
-    return {
-        "external_id": word.external_id,
-        "status": str(word.status),
-        "amount": to_decimal_text(word.amount, word.currency),
-        "refunded_amount": to_decimal_text(word.refunded_amount, word.currency),
-        "currency": word.currency,
-        "created_at": word.created_at.isoformat(),
-        "metadata": dict(word.metadata),
-    }
+def _theirs(result: ProviderResult | None) -> dict[str, Any] | None:
+    match result:
+        case Unreadable():
+            return {"said": result.said, "reason": result.reason}
+        case Rejected():
+            return {"reason": result.reason}
+        case ProviderPayment():
+            return {
+                "external_id": result.external_id,
+                "status": str(result.status),
+                "amount": to_decimal_text(result.amount, result.currency),
+                "refunded_amount": to_decimal_text(result.refunded_amount, result.currency),
+                "currency": result.currency,
+                "created_at": result.created_at.isoformat(),
+                "metadata": dict(result.metadata),
+            }
+    return None
 
 
 def resolve_case(case_id: int, note: str) -> ReconciliationCase:
@@ -244,7 +184,7 @@ def resolve_case(case_id: int, note: str) -> ReconciliationCase:
     return case
 
 
-def untaken_reason() -> str | None:
+def rejection_reason() -> str | None:
     """Return why a provider takes no requests of ours, by the newest case that is open."""
     return db.session.scalar(
         listed_cases(state=OPEN, kind=CaseKind.NOT_TAKEN)

@@ -16,7 +16,7 @@ from project.billing import queries
 from project.billing.customers.service import EXTERNAL, ensure_customers
 from project.billing.models import Customer, Package, Payment, Subscription, SubscriptionPeriod
 from project.billing.packages.service import create_package
-from project.billing.periods import PeriodUnit, boundary
+from project.billing.periods import EXPIRED_AFTER, PeriodUnit, boundary
 from project.billing.providers.registry import DEFAULT_PROVIDER
 from project.billing.states import AtRetryEnd, PaymentState, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
@@ -213,7 +213,7 @@ def _state(row: Row, ended_at: datetime, report: ImportReport) -> SubscriptionSt
     """Return where the subscription stands: nobody is charged here for what ended there."""
     now = clock.now()
     word = _word(row, "status")
-    if word == "active" and ended_at > now - queries.EXPIRED_AFTER:
+    if word == "active" and ended_at > now - EXPIRED_AFTER:
         return SubscriptionState.ACTIVE
     if word in ("canceled", "paused") and ended_at > now:
         if word == "paused":

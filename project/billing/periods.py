@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from dateutil.relativedelta import relativedelta
 
+EXPIRED_AFTER = timedelta(days=3)
+"""How long after its period's end a subscription waits for the money of somebody who was asked."""
+
 
 class PeriodUnit(StrEnum):
     """What a period is counted in."""

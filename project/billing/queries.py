@@ -1,7 +1,7 @@
 """What there is to know about billing; nothing here writes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from project.billing.models import Customer, Package, Payment, Subscription
+from project.billing.periods import EXPIRED_AFTER
 from project.billing.states import (
     COUNTED_TRIGGERS,
     ChargeTime,
@@ -35,8 +36,6 @@ from project.extensions import db
 subscriptions: Table = Subscription.__table__  # type: ignore[assignment]
 payments: Table = Payment.__table__  # type: ignore[assignment]
 packages: Table = Package.__table__  # type: ignore[assignment]
-
-EXPIRED_AFTER = timedelta(days=3)
 
 
 def is_charge_due() -> bool:

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from project.billing.jobs import charge_due, match_pending, match_successful
 from project.billing.models import Payment, Subscription
-from project.billing.payments.settlement import settle
+from project.billing.payments.settlement import apply
 from project.billing.providers.listing import BooksUnreadable
 from project.billing.providers.registry import provider_named
 from project.billing.reconciliation import matching
@@ -151,7 +151,7 @@ def test_an_expired_subscription_of_the_customer_does_not_hide_the_one_that_runs
             words.append((payment.id, http_client.start(provider.get(external_id)).result()))
 
     with transaction():
-        settle(words)
+        apply(words)
 
     assert [payment.subscription_id for payment in desk.payments()] == [sub, sub]
     assert desk.states() == ["succeeded", "succeeded"]

@@ -9,9 +9,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from project.billing.models import Package
+from project.billing.periods import EXPIRED_AFTER
 from project.billing.providers.registry import DEFAULT_PROVIDER, provider_named
-from project.billing.queries import EXPIRED_AFTER, is_package_taken
+from project.billing.queries import is_package_taken
+from project.billing.settings import BillingSettings
+from project.billing.snapshots import PackageSnapshot
 from project.billing.states import Audience
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from project.core.money import to_decimal_text
@@ -130,6 +134,13 @@ def existing_package(package_id: int, *, lock: bool | dict[str, Any] = False) ->
 
 def _not_there(package_id: int) -> NotFound:
     return NotFound(f"There is no package {package_id}.", {"package_id": ["Not known."]})
+
+
+def terms_of(package: Package) -> PackageSnapshot:
+    """Return the terms of a package, as the rules of billing take them."""
+    return PackageSnapshot.of(
+        package, bill_missed=get_settings(BillingSettings).bill_missed_periods
+    )
 
 
 def package_for_sale(package_id: int) -> Package:

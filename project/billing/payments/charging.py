@@ -10,13 +10,15 @@ from sqlalchemy import Select, func, select, update
 
 from project.billing import installation, queries
 from project.billing.models import Customer, Package, Payment, Subscription
-from project.billing.payments import settlement
-from project.billing.payments.settlement import NO_PAYMENT_METHOD, Word
+from project.billing.packages.service import terms_of
+from project.billing.payments.decisions import FIRST_INQUIRY_SECONDS
+from project.billing.payments.settlement import NO_PAYMENT_METHOD, apply
 from project.billing.providers.base import (
     Charge,
     NotThere,
     PaymentProvider,
     ProviderPayment,
+    ProviderResult,
     ProviderStatus,
     Rejected,
     Unknown,
@@ -27,6 +29,7 @@ from project.billing.settings import BillingSettings
 from project.billing.signals import PlannedCharge, charge_planned
 from project.billing.states import PaymentState, Trigger
 from project.billing.subscriptions import rules
+from project.billing.subscriptions.service import snapshot_of
 from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
@@ -101,19 +104,19 @@ class Autopayment:
     def _candidates(self, limit: int) -> Select[Any]:
         return due(queries.subscriptions, now=clock.now(), limit=limit)
 
-    async def call(self, attempt: Attempt) -> Word:
+    async def call(self, attempt: Attempt) -> ProviderResult:
         """Draw the money; the payment's id is the idempotence key."""
         return await draw(attempt)
 
-    def record(self, results: Sequence[tuple[Attempt, Word]]) -> None:
+    def record(self, results: Sequence[tuple[Attempt, ProviderResult]]) -> None:
         """Record the provider's word and give the subscriptions back."""
         held = {attempt.payment.subscription_id or 0: attempt.claim_id for attempt, _ in results}
         _count_sends([attempt for attempt, _ in results])
-        given_back = settlement.settle([(one.payment.id, word) for one, word in results], held)
+        applied = apply([(one.payment.id, word) for one, word in results], held=held)
         unpaid = [attempt for attempt, word in results if not _is_paid(attempt, word)]
         _look_again_later(unpaid)
         _keep_inquiries([attempt for attempt in unpaid if not attempt.is_first])
-        _release([one for one, _ in results if one.payment.subscription_id not in given_back])
+        _release([one for one, _ in results if one.payment.subscription_id not in applied.released])
 
     def is_anything_due(self) -> bool:
         """Tell whether a subscription is due that nobody works on, and may be charged."""
@@ -255,7 +258,7 @@ def _payment_row(
     subscription: Subscription, packages: Mapping[int, Package], customer: Customer, now: datetime
 ) -> dict[str, Any]:
     package = packages[subscription.next_package_id or subscription.package_id]
-    period = rules.next_period(subscription, package, packages[subscription.package_id], now)
+    period = rules.next_period(snapshot_of(subscription, packages), terms_of(package), now)
     first = subscription.refusals == 0
     return {
         "id": NO_ID,
@@ -276,7 +279,7 @@ def _payment_row(
         "plan": package.period,
         "sends": 1,
         "created_at": now,
-        "due_at": now + timedelta(seconds=settlement.FIRST_INQUIRY_SECONDS),
+        "due_at": now + timedelta(seconds=FIRST_INQUIRY_SECONDS),
     }
 
 
@@ -352,7 +355,7 @@ def _open_payments(subscription_ids: Sequence[int]) -> Sequence[Payment]:
     ).all()
 
 
-async def draw(attempt: Attempt) -> Word:
+async def draw(attempt: Attempt) -> ProviderResult:
     """Ask the provider to draw the payment, or what became of it if it was asked before."""
     payment = attempt.payment
     provider = provider_named(payment.provider)
@@ -378,7 +381,7 @@ async def draw(attempt: Attempt) -> Word:
     return word
 
 
-async def _known_before(payment: Payment, provider: PaymentProvider) -> Word | None:
+async def _known_before(payment: Payment, provider: PaymentProvider) -> ProviderResult | None:
     """Return what became of a payment that was sent before; None if it may be sent once more."""
     if provider.has_listing:
         return Unknown(ANSWERED) if payment.is_answered else None
@@ -389,7 +392,7 @@ async def _known_before(payment: Payment, provider: PaymentProvider) -> Word | N
     return Unknown(SENT_ENOUGH) if is_too_often else None
 
 
-async def ask_by_our_id(payment: Any, provider: PaymentProvider) -> Word:
+async def ask_by_our_id(payment: Any, provider: PaymentProvider) -> ProviderResult:
     """Ask a provider without a list what became of a payment; NotThere if it surely has none.
 
     An answer that nobody can read is no absence: such a request is never sent again.
@@ -442,7 +445,7 @@ def _charge(attempt: Attempt) -> Charge:
     )
 
 
-def _is_paid(attempt: Attempt, word: Word) -> bool:
+def _is_paid(attempt: Attempt, word: ProviderResult) -> bool:
     """Tell whether the word surely leaves nothing pending, as nearly always."""
     payment = attempt.payment
     return (

@@ -5,32 +5,31 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, func, select
 
-from project.billing import cases, queries
-from project.billing.models import Payment
+from project.billing import queries
 from project.billing.payments.charging import (
     KEY_LIVES_FOR,
     KEY_USED,
     LATE_CHARGES_DUE,
     ask_by_our_id,
 )
-from project.billing.payments.settlement import Word, settle
+from project.billing.payments.settlement import apply
 from project.billing.providers.base import (
     NeverMade,
     NotThere,
     ProviderPayment,
+    ProviderResult,
     ProviderStatus,
+    TimedOut,
     Unknown,
 )
 from project.billing.providers.listing import BookSearch
 from project.billing.providers.registry import provider_named
 from project.billing.settings import BillingSettings
-from project.billing.states import PaymentState
-from project.billing.subscriptions.service import end_unpaid
 from project.config.environment import get_settings
 from project.core import clock
-from project.core.work.claims import RELEASED, claim, due, is_free, lease_for
+from project.core.work.claims import claim, due, is_free, lease_for
 from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 
@@ -78,7 +77,7 @@ class PendingInquiry:
     def _candidates(self, limit: int) -> Select[Any]:
         return due(queries.payments, now=clock.now(), limit=limit)
 
-    async def call(self, payment: Row[*tuple[Any, ...]]) -> Word:
+    async def call(self, payment: Row[*tuple[Any, ...]]) -> ProviderResult:
         """Ask the provider: by its id if we know it, else by looking for ours in its books."""
         provider = provider_named(payment.provider)
         if payment.external_id is not None:
@@ -99,16 +98,16 @@ class PendingInquiry:
             return Unknown(KEY_USED)
         return found or (NeverMade(NEVER_MADE) if is_over else Unknown(NOT_FOUND))
 
-    def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
+    def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], ProviderResult]]) -> None:
         """Settle what is decided; one found paid is a case that is resolved by it.
 
         What never reached the provider is charged anew: by tomorrow's run it might have expired.
         """
-        for payment, word in results:
-            if isinstance(word, ProviderPayment) and word.status is ProviderStatus.SUCCEEDED:
-                _note_case(payment.id, word)
-        settle([(payment.id, word) for payment, word in results])
-        if any(isinstance(word, NeverMade) for _, word in results):
+        self._apply([(payment.id, result) for payment, result in results])
+
+    def _apply(self, results: Sequence[tuple[UUID, ProviderResult]]) -> None:
+        apply(results, found={payment_id for payment_id, _ in results})
+        if any(isinstance(result, NeverMade) for _, result in results):
             wake(LATE_CHARGES_DUE)
 
     def is_anything_due(self) -> bool:
@@ -121,19 +120,11 @@ def _is_sent_no_more(payment: Row[*tuple[Any, ...]]) -> bool:
     return bool(clock.now() - payment.created_at > SENT_BEFORE)
 
 
-def _is_told_undecided(word: Word) -> bool:
+def _is_told_undecided(word: ProviderResult) -> bool:
     """Tell whether the provider was reached, and has not decided; a success is for people here."""
     if isinstance(word, ProviderPayment):
         return word.status is not ProviderStatus.SUCCEEDED
     return not isinstance(word, Unknown) or word.reason == NOT_FOUND
-
-
-def _note_case(payment_id: UUID, word: ProviderPayment) -> None:
-    payment = db.session.get(Payment, payment_id, populate_existing=True)
-    if payment is None or payment.state != PaymentState.PENDING:
-        return
-    if cases.difference(payment, word) is None:
-        cases.note_repair(payment, word)
 
 
 class ExpiringInquiry(PendingInquiry):
@@ -168,26 +159,11 @@ class ExpiringInquiry(PendingInquiry):
             .order_by(table.c.created_at)
         )
 
-    def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], Word]]) -> None:
+    def record(self, results: Sequence[tuple[Row[*tuple[Any, ...]], ProviderResult]]) -> None:
         """Settle what the provider has decided, and expire the rest if it could be asked."""
-        super().record(results)
-        unanswered = [payment.id for payment, word in results if _is_told_undecided(word)]
-        expired = db.session.scalars(
-            update(queries.payments)
-            .where(
-                queries.payments.c.id.in_(unanswered),
-                queries.payments.c.state == str(PaymentState.PENDING),
-            )
-            .values(
-                state=str(PaymentState.EXPIRED),
-                due_at=None,
-                settled_at=clock.now(),
-                reason="no answer in time",
-                **RELEASED,
-            )
-            .returning(queries.payments.c.subscription_id)
-        ).all()
-        end_unpaid([one for one in expired if one is not None])
+        told = [(payment.id, result) for payment, result in results]
+        over = [(payment_id, TimedOut()) for payment_id, one in told if _is_told_undecided(one)]
+        self._apply([*told, *over])
 
     def count_due(self) -> int:
         """Count the payments that have been pending too long."""

@@ -12,13 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from project.billing import installation, queries
 from project.billing.customers.service import customer_named, lock_customers
 from project.billing.models import Customer, Package, Payment, Subscription
-from project.billing.packages.service import existing_package, package_for_sale
+from project.billing.packages.service import existing_package, package_for_sale, terms_of
 from project.billing.payments.charging import PROMPT_CHARGES_DUE, Attempt, draw, name_payments
-from project.billing.payments.settlement import (
-    FIRST_INQUIRY_SECONDS,
-    NO_PAYMENT_METHOD,
-    settle,
-)
+from project.billing.payments.decisions import FIRST_INQUIRY_SECONDS
+from project.billing.payments.settlement import NO_PAYMENT_METHOD, apply
 from project.billing.periods import Period
 from project.billing.providers.base import Rejected
 from project.billing.providers.registry import drawing_provider
@@ -112,7 +109,7 @@ def begin_retry(customer: Customer, trigger: Trigger) -> Attempt:
         trigger,
         subscription=subscription,
         period=rules.next_period(
-            subscription, package, existing_package(subscription.package_id), clock.now()
+            subscriptions.snapshot_of(subscription), terms_of(package), clock.now()
         ),
         payment_method_id=customer.payment_method_id,
     )
@@ -192,7 +189,7 @@ def draw_now(attempt: Attempt) -> Payment:
     """
     word = http_client.start(draw(attempt)).result()
     with transaction():
-        settle([(attempt.payment.id, word)])
+        apply([(attempt.payment.id, word)])
         payment = existing_payment(attempt.payment.id)
     if isinstance(word, Rejected) and payment.trigger != Trigger.PURCHASE:
         raise ServiceUnavailable("Nothing was charged: payments cannot be made now. Try it later.")

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import or_, select
 
 from project.billing.models import Payment
-from project.billing.payments.settlement import settle
+from project.billing.payments.settlement import apply
 from project.billing.providers.base import NotThere, ProviderPayment, Unknown
 from project.billing.providers.registry import provider_named
 from project.core.db.transaction import transaction
@@ -50,7 +50,7 @@ def hear_notice(provider_name: str, notice: Mapping[str, Any]) -> None:
     with transaction():
         payment_id = _our_payment(provider_name, word)
         if payment_id is not None:
-            settle([(payment_id, word)])
+            apply([(payment_id, word)])
 
 
 def _external_id(notice: Mapping[str, Any], name: str | None) -> str:

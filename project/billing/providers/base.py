@@ -100,6 +100,17 @@ class NotThere:
 
 
 @dataclass(frozen=True)
+class TimedOut:
+    """The provider was asked for the last time, and has still not decided."""
+
+    reason: str = "no answer in time"
+
+
+ProviderResult = ProviderPayment | Rejected | Unknown | NotThere | NeverMade | TimedOut
+"""What there is to say of a payment; of these, providers themselves give all but the last two."""
+
+
+@dataclass(frozen=True)
 class Page:
     """Some payments, and where the next ones are; without a cursor they were the last."""
 

@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, ColumnElement, Row, any_, literal, select, tuple_
 
 from project.billing import cases, queries
 from project.billing.models import Payment
-from project.billing.payments.settlement import settle
+from project.billing.payments.settlement import apply
 from project.billing.providers import listing
 from project.billing.providers.base import (
     NotThere,
@@ -48,6 +48,7 @@ SHORTEST_STRETCH = timedelta(hours=6)
 MOST_STRETCHES = 12
 OURS_AT_ONCE = 1000
 PAGES_AT_ONCE = 10
+UNDECIDED = (ProviderStatus.PENDING, ProviderStatus.WAITING_FOR_CAPTURE)
 
 Theirs = ProviderPayment | Unreadable
 Ours = Row[*tuple[Any, ...]]
@@ -129,7 +130,7 @@ def match_under_way(provider: PaymentProvider, start: datetime, end: datetime) -
     Such payments are lost with a database's last transactions; nobody is to begin them again.
     Raises BooksUnreadable.
     """
-    for status in (ProviderStatus.PENDING, ProviderStatus.WAITING_FOR_CAPTURE):
+    for status in UNDECIDED:
         reading = listing.pages(provider, start, end, status)
         try:
             while some := http_client.start(_next_pages(reading)).result():
@@ -202,25 +203,20 @@ def _compare_apart(provider_name: str, items: Sequence[Theirs], report: Report) 
 def _compare(provider_name: str, items: Sequence[Theirs]) -> Counter[str]:
     readable = [item for item in items if isinstance(item, ProviderPayment)]
     by_external_id, by_own_id = _known(provider_name, readable)
-    found: Counter[str] = Counter()
     repairs = Repairs(provider_name)
     missing: list[ProviderPayment] = []
     for item in items:
         if isinstance(item, Unreadable):
-            cases.open_unreadable(item, provider_name)
-            found[CaseKind.UNREADABLE_THERE] += 1
+            repairs.of_unreadable(item)
             continue
         own_id = own_id_in(item)
         ours = by_external_id.get(item.external_id) or by_own_id.get(own_id)
         if ours is None:
             missing.append(item)
-            continue
-        kind = None if _agrees(ours, item) else _compare_one(ours.id, item, repairs)
-        if kind is not None:
-            found[kind] += 1
-    found.update(repairs.of_missing(missing))
-    repairs.write()
-    return found
+        elif not _agrees(ours, item):
+            repairs.of_known(ours.id, item)
+    repairs.of_missing(missing)
+    return repairs.write()
 
 
 def _known(
@@ -259,18 +255,6 @@ def _agrees(ours: Ours, item: ProviderPayment) -> bool:
     )
 
 
-def _compare_one(payment_id: UUID, item: ProviderPayment, repairs: Repairs) -> CaseKind | None:
-    payment = db.session.get(Payment, payment_id, populate_existing=True)
-    assert payment is not None
-    kind = cases.difference(payment, item)
-    if kind is not None:
-        cases.open_case(kind, payment, item)
-        return kind
-    if payment.state == PaymentState.SUCCEEDED:
-        return repairs.of_refunded(payment, item)
-    return repairs.of_pending(payment, item)
-
-
 def _look_for_ours(
     provider: PaymentProvider, start: datetime, end: datetime, seen: set[str], report: Report
 ) -> None:
@@ -281,9 +265,7 @@ def _look_for_ours(
         unseen = [row for row in some if row.external_id not in seen]
         asked = http_client.start(_ask(provider, unseen)).result()
         for row, word in zip(unseen, asked, strict=True):
-            kind = _compare_ours(row.id, word)
-            if kind is not None:
-                report.cases[kind] += 1
+            report.cases.update(_compare_ours(row.id, word))
         if len(some) < OURS_AT_ONCE:
             return
         after = (some[-1].settled_at, some[-1].id)
@@ -323,27 +305,14 @@ async def _ask(
     return await asyncio.gather(*(ask(payment.external_id) for payment in payments))
 
 
-def _compare_ours(payment_id: UUID, word: Asked) -> CaseKind | None:
-    """Compare a payment that is paid here with what the provider says to its id."""
+def _compare_ours(payment_id: UUID, result: Asked) -> Sequence[CaseKind]:
+    """Compare a payment that is paid here with what the provider says to its id since."""
+    is_undecided = isinstance(result, ProviderPayment) and result.status in UNDECIDED
     with transaction():
-        payment = db.session.get(Payment, payment_id, populate_existing=True)
-        assert payment is not None
-        kind: CaseKind | None
-        match word:
-            case NotThere():
-                kind, there = CaseKind.PAID_HERE_UNKNOWN_THERE, None
-            case Unreadable():
-                cases.open_unreadable(word, payment.provider, payment)
-                return CaseKind.UNREADABLE_THERE
-            case Unknown():
-                return None
-            case ProviderPayment():
-                kind, there = cases.difference(payment, word), word
-                if kind is None and word.status is not ProviderStatus.SUCCEEDED:
-                    kind = CaseKind.PAID_HERE_UNPAID_THERE
-                if kind is None and word.refunded_amount > payment.refunded_amount:
-                    settle([(payment.id, word)])
-                    return CaseKind.REFUNDED_THERE
-        if kind is not None:
-            cases.open_case(kind, payment, there)
-        return kind
+        if not is_undecided and not isinstance(result, NotThere):
+            return apply([(payment_id, result)]).cases
+        unpaid, unknown = CaseKind.PAID_HERE_UNPAID_THERE, CaseKind.PAID_HERE_UNKNOWN_THERE
+        kind = unpaid if is_undecided else unknown
+        payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+        cases.open_cases([cases.new_case(kind, payment.provider, payment, result)])
+        return [kind]

@@ -11,14 +11,15 @@ import uuid_utils.compat
 from sqlalchemy import select
 
 from project.billing import cases, installation, queries
-from project.billing.cases import NewCase
 from project.billing.customers.service import COMPANY, customer_named, known_customers
 from project.billing.models import Customer, Package, Payment, Subscription
-from project.billing.payments.settlement import settle
-from project.billing.providers.base import ProviderPayment
+from project.billing.packages.service import terms_of
+from project.billing.payments.settlement import apply
+from project.billing.providers.base import ProviderPayment, Unreadable
 from project.billing.providers.listing import own_id_in
 from project.billing.states import Audience, CaseKind, PaymentState, Trigger
 from project.billing.subscriptions import rules
+from project.billing.subscriptions.service import snapshot_of
 from project.core import clock
 from project.core.errors import AppError
 from project.extensions import db
@@ -37,25 +38,22 @@ class Repairs:
 
     def __init__(self, provider_name: str) -> None:
         self._provider_name = provider_name
-        self._cases: list[NewCase] = []
-        self._words: list[tuple[UUID, ProviderPayment]] = []
+        self._cases: list[dict[str, Any]] = []
+        self._results: list[tuple[UUID, ProviderPayment]] = []
+        self._known: set[UUID] = set()
 
-    def of_pending(self, payment: Payment, item: ProviderPayment) -> CaseKind:
-        """Record a payment as paid that was waiting here."""
-        kind = CaseKind.PAID_THERE_PENDING_HERE
-        self._repair(kind, payment, item, "recorded as paid")
-        return kind
+    def of_known(self, payment_id: UUID, item: ProviderPayment) -> None:
+        """Record what the provider says of a payment of ours."""
+        self._results.append((payment_id, item))
+        self._known.add(payment_id)
 
-    def of_refunded(self, payment: Payment, item: ProviderPayment) -> CaseKind | None:
-        """Have it noted if more was given back of a payment than is known here."""
-        if item.refunded_amount <= payment.refunded_amount:
-            return None
-        self._words.append((payment.id, item))
-        return CaseKind.REFUNDED_THERE
+    def of_unreadable(self, item: Unreadable) -> None:
+        """Leave to people what cannot be read."""
+        kind = CaseKind.UNREADABLE_THERE
+        self._cases.append(cases.new_case(kind, self._provider_name, None, item))
 
-    def of_missing(self, items: Sequence[ProviderPayment]) -> Counter[str]:
-        """Make payments from the metadata where these name something of ours; count the cases."""
-        found: Counter[str] = Counter()
+    def of_missing(self, items: Sequence[ProviderPayment]) -> None:
+        """Make payments from the metadata where these name something of ours."""
         if items:
             packages = _packages(items)
             customers = known_customers(item.metadata.get("customer", "") for item in items)
@@ -63,8 +61,7 @@ class Repairs:
                 if _is_foreign(item):
                     log.info("reconciliation.foreign", external_id=item.external_id)
                     continue
-                found[self._of_missing(item, packages, customers)] += 1
-        return found
+                self._of_missing(item, packages, customers)
 
     def of_under_way(self, items: Sequence[ProviderPayment]) -> None:
         """Write payments down that we have begun, as their metadata say, and that are not ended."""
@@ -81,36 +78,37 @@ class Repairs:
             if payment.subscription_id is not None:
                 db.session.add(payment)
 
-    def write(self) -> None:
-        """Write the payments and the cases, then give what was paid for."""
+    def write(self) -> Counter[str]:
+        """Write the payments and the cases, then give what was paid for; count the cases."""
         db.session.flush()
         cases.open_cases(self._cases)
-        settle(self._words)
+        applied = apply(self._results, found=self._known)
+        return Counter([*(case["kind"] for case in self._cases), *applied.cases])
 
     def _of_missing(
         self,
         item: ProviderPayment,
         packages: Mapping[int, Package],
         customers: Mapping[str, Customer],
-    ) -> CaseKind:
+    ) -> None:
         kind = CaseKind.PAID_THERE_MISSING_HERE
         package = packages.get(_id_in(item, "package_id") or 0)
         customer = _customer(item, customers) if package is not None else None
         if package is None or customer is None:
             self._leave(kind, item, "its metadata name nothing of ours")
-            return kind
+            return
         if _has_taken_its_number(package, customer, item):
             self._leave(kind, item, NUMBER_TAKEN)
-            return kind
+            return
         agrees = (package.price, package.currency) == (item.amount, item.currency)
         if not agrees and not _is_ours(item):
-            kind = CaseKind.AMOUNT_DIFFERS
-            self._leave(kind, item, cases.TO_PEOPLE)
-            return kind
+            self._leave(CaseKind.AMOUNT_DIFFERS, item, cases.TO_PEOPLE)
+            return
         payment = self._new_payment(item, package, customer)
         db.session.add(payment)
-        self._repair(kind, payment, item, "payment and subscription made from its metadata")
-        return kind
+        name, action = self._provider_name, "payment and subscription made from its metadata"
+        self._cases.append(cases.new_case(kind, name, payment, item, action, is_resolved=True))
+        self._results.append((payment.id, item))
 
     def _new_payment(self, item: ProviderPayment, package: Package, customer: Customer) -> Payment:
         own_id = own_id_in(item)
@@ -136,13 +134,7 @@ class Repairs:
         )
 
     def _leave(self, kind: CaseKind, item: ProviderPayment, action: str) -> None:
-        self._cases.append(NewCase(kind, self._provider_name, None, item, action))
-
-    def _repair(self, kind: CaseKind, payment: Payment, item: ProviderPayment, action: str) -> None:
-        self._cases.append(
-            NewCase(kind, self._provider_name, payment, item, action, is_resolved=True)
-        )
-        self._words.append((payment.id, item))
+        self._cases.append(cases.new_case(kind, self._provider_name, None, item, action))
 
 
 def _is_foreign(item: ProviderPayment) -> bool:
@@ -184,8 +176,7 @@ def _period_asked_for(
     is_asked_for = queries.has_payment_for(subscription_id, start)
     if start.tzinfo is None or start < subscription.ended_at or is_asked_for:
         return None
-    current = db.session.get_one(Package, subscription.package_id)
-    period = rules.period_beginning(subscription, package, current, start)
+    period = rules.period_beginning(snapshot_of(subscription), terms_of(package), start)
     return {
         "subscription_id": subscription.id,
         "period_start": period.start,

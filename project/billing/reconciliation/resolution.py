@@ -8,7 +8,7 @@ from sqlalchemy import and_, or_, select
 
 from project.billing import cases
 from project.billing.models import Payment, ReconciliationCase
-from project.billing.payments.settlement import settle
+from project.billing.payments.settlement import apply
 from project.billing.providers.base import NeverMade, ProviderPayment, ProviderStatus
 from project.billing.states import CaseKind, PaymentState
 from project.core import clock
@@ -50,15 +50,15 @@ def _decide(case_id: int, decision: Decision) -> None:
     if decision is Decision.DROP:
         if payment.external_id is not None or payment.state != PaymentState.PENDING:
             raise Conflict("The provider has this payment: it cannot be dropped here.")
-        settle([(one.id, NeverMade(DECIDED)) for one in _answered_alike(payment)])
+        apply([(one.id, NeverMade(DECIDED)) for one in _answered_alike(payment)])
     elif case.kind == CaseKind.AMOUNT_DIFFERS:
         there = case.evidence.get("there") or {}
         payment.amount = from_decimal_text(there["amount"], there["currency"])
         payment.currency = there["currency"]
         db.session.flush()
-        settle([(payment.id, _paid(payment))])
+        apply([(payment.id, _paid(payment))])
     else:
-        settle([(one.id, _paid(one)) for one in _answered_alike(payment)])
+        apply([(one.id, _paid(one)) for one in _answered_alike(payment)])
 
 
 def _answered_alike(payment: Payment) -> Sequence[Payment]:

@@ -1,18 +1,20 @@
 """Subscriptions: a package given, changed at the period's end, canceled, expired."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 
 from project.billing import cases, queries, signals
 from project.billing.customers.service import lock_customers
 from project.billing.models import Customer, Package, Subscription, SubscriptionPeriod
-from project.billing.packages.service import package_for_sale
-from project.billing.periods import PeriodUnit, boundary, period_from
+from project.billing.packages.service import package_for_sale, terms_of
+from project.billing.periods import boundary
 from project.billing.signals import SubscriptionChange
+from project.billing.snapshots import SubscriptionSnapshot
 from project.billing.states import SubscriptionState
 from project.billing.subscription_state import has_ended, is_over
 from project.billing.subscriptions import rules
@@ -23,7 +25,6 @@ from project.core.work.claims import RELEASED
 from project.extensions import db
 
 EXPIRE_AT_ONCE = 500
-TWO_RUNS = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -89,24 +90,17 @@ def _require_paid(subscription: Subscription, now: datetime) -> None:
 
 def _start(customer: Customer, package: Package) -> Subscription:
     now = clock.now()
-    period = period_from(now, PeriodUnit(package.period), package.period_count, now)
-    subscription = Subscription(
-        customer_id=customer.id,
-        package_id=package.id,
-        state=str(SubscriptionState.ACTIVE),
-        anchor_at=period.start,
-        current_period_start=period.start,
-        ended_at=period.end,
-        due_at=rules.charge_time(package, period.end),
-        created_at=now,
-    )
+    begun = rules.begin(customer.id, terms_of(package), now)
+    due_at = rules.charge_time(package, begun.ended_at)
+    subscription = Subscription(created_at=now)
+    rules.move(begun, SubscriptionState.ACTIVE, due_at).write_to(subscription)
     db.session.add(subscription)
     db.session.flush()
     db.session.add(
         SubscriptionPeriod(
             subscription_id=subscription.id,
-            period_start=period.start,
-            period_end=period.end,
+            period_start=begun.current_period_start,
+            period_end=begun.ended_at,
             package_id=package.id,
         )
     )
@@ -116,10 +110,11 @@ def _start(customer: Customer, package: Package) -> Subscription:
 
 def _change_at_end(running: Subscription, package: Package) -> Assigned:
     now = clock.now()
-    current = db.session.get_one(Package, running.package_id)
     running.next_package_id = None if running.package_id == package.id else package.id
     if running.state == SubscriptionState.CANCELED:
-        rules.resume(running, current, queries.last_refused_at(running.id))
+        current = terms_of(db.session.get_one(Package, running.package_id))
+        last_refused_at = queries.last_refused_at(running.id)
+        rules.resume(snapshot_of(running), current, last_refused_at).write_to(running)
         cases.close_given_up(queries.charged_ahead(running.id, now))
     _tell([rules.change("changed", running, now)])
     return Assigned(running, package, running.next_package_id is not None)
@@ -150,6 +145,15 @@ def _packages(ids: set[int]) -> dict[int, Package]:
     return {one.id: one for one in db.session.scalars(select(Package).where(Package.id.in_(ids)))}
 
 
+def snapshot_of(
+    subscription: Subscription, packages: Mapping[int, Package] = MappingProxyType({})
+) -> SubscriptionSnapshot:
+    """Return a subscription as it is now, as the rules take it."""
+    package = packages.get(subscription.package_id)
+    current = package or db.session.get_one(Package, subscription.package_id)
+    return SubscriptionSnapshot.of(subscription, rhythm=terms_of(current).rhythm)
+
+
 def _go_on(subscription: Subscription, package: Package) -> None:
     is_canceled = subscription.state == SubscriptionState.CANCELED
     changes = (subscription.next_package_id or subscription.package_id) != package.id
@@ -158,7 +162,7 @@ def _go_on(subscription: Subscription, package: Package) -> None:
 
 
 def _prepaid_row(wanted: Prepaid, package: Package, now: datetime) -> dict[str, Any]:
-    unit, count = PeriodUnit(package.period), package.period_count
+    unit, count = terms_of(package).rhythm
     return {
         "customer_id": wanted.customer_id,
         "package_id": package.id,
@@ -199,10 +203,9 @@ def cancel_all(customer_ids: Sequence[int]) -> int:
     """Let the customers' subscriptions not renew; return how many were still to."""
     now = clock.now()
     ending = [one for one in _all_running(customer_ids) if one.due_at is not None]
+    packages = _packages({one.package_id for one in ending})
     for subscription in ending:
-        rules.move(subscription, SubscriptionState.CANCELED)
-        subscription.canceled_at = now
-        subscription.next_package_id = None
+        rules.cancel(snapshot_of(subscription, packages), now).write_to(subscription)
     _tell([rules.change("canceled", one, now) for one in ending])
     return len(ending)
 
@@ -230,9 +233,7 @@ def cancel(customer_id: int) -> Subscription:
         raise NotFound("There is no package to cancel.")
     if running.state != SubscriptionState.CANCELED:
         now = clock.now()
-        rules.move(running, SubscriptionState.CANCELED)
-        running.canceled_at = now
-        running.next_package_id = None
+        rules.cancel(snapshot_of(running), now).write_to(running)
         cases.open_given_up(queries.charged_ahead(running.id, now))
         _tell([rules.change("canceled", running, now)])
     return running
@@ -249,7 +250,7 @@ def expire_if_over(subscription: Subscription) -> bool:
     now = clock.now()
     if not is_over(subscription, now):
         return False
-    rules.move(subscription, SubscriptionState.EXPIRED)
+    rules.move(snapshot_of(subscription), SubscriptionState.EXPIRED).write_to(subscription)
     _tell([rules.change("expired", subscription, now)])
     return True
 
@@ -257,20 +258,6 @@ def expire_if_over(subscription: Subscription) -> bool:
 def expire_ended() -> int:
     """Expire a number of subscriptions that were to end with their period; return how many."""
     return _expire(has_ended(queries.subscriptions, clock.now()))
-
-
-def end_unpaid(subscription_ids: Sequence[int]) -> None:
-    """Let subscriptions expire whose payment the provider has and never decided.
-
-    They were asked to pay, and are not asked again: the provider may still say yes to the first.
-    """
-    table = queries.subscriptions
-    deadline = table.c.ended_at + queries.EXPIRED_AFTER
-    db.session.execute(
-        update(table)
-        .where(table.c.id.in_(subscription_ids), table.c.due_at.is_not(None))
-        .values(refused_at=table.c.ended_at, due_at=func.greatest(deadline, clock.now()) + TWO_RUNS)
-    )
 
 
 def expire_some() -> int:
