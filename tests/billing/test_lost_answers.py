@@ -485,6 +485,25 @@ def test_a_late_yes_at_the_very_moment_of_paying_again_gets_the_first_period(
     assert (again.state, again.period_start) == ("pending", late.period_end)
 
 
+def test_a_late_yes_while_the_same_period_is_being_paid_again_gets_it(
+    desk: Desk, clock: Clock
+) -> None:
+    sub = desk.subscription("pending")
+    clock.set_to(END)
+    charge_due()
+    clock.advance(days=8)
+    expire_payments()
+    with desk.trouble(CREATE, drop="after"):
+        assert desk.pay_now(sub).state == "pending"
+
+    give_late_yes(desk, sub)
+
+    late, again = desk.payments(sub)
+    assert late.state == "succeeded"
+    assert close_to(late.period_start, END)
+    assert (again.state, again.period_start) == ("pending", late.period_end)
+
+
 def test_a_late_yes_for_a_subscription_that_was_replaced_prolongs_the_new_one(
     desk: Desk, clock: Clock
 ) -> None:

@@ -181,11 +181,11 @@ def _succeed(facts: _Facts, result: ProviderPayment) -> Decision:
     payment, package, now = _settled(facts, PaymentState.SUCCEEDED, None), facts.package, facts.now
     if payment is None:
         return Decision(facts.payment)
-    subscription, given = _paid_for(facts)
-    given_next = None
-    if given is None:
-        given = rules.next_period(subscription, package, now)
-        given_next = period_from(given.end, *package.rhythm, given.end)
+    subscription, wanted = _paid_for(facts)
+    given = wanted or rules.next_period(subscription, package, now)
+    # What it was asked for at first, nobody else can be paying for.
+    is_sole = wanted is not None and facts.payment.state == PaymentState.PENDING
+    given_next = None if is_sole else period_from(given.end, *package.rhythm, given.end)
     return Decision(
         replace(
             payment,
