@@ -18,7 +18,7 @@ from ops.ports import LOOPBACK
 from project.application import create_app
 from project.config.environment import use_settings
 from project.core.work.queues import QueueName, rq_queue
-from project.extensions import db, redis_client
+from project.extensions import db, redis_client, wait_as_long_as_it_takes
 from simulator.client import SimulatorClient
 from tests.support.stack import Stack, running_stack
 
@@ -68,6 +68,7 @@ class Rig:
         """Run a statement by itself, for as long as it takes."""
         with db.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            wait_as_long_as_it_takes(connection)
             connection.execute(text("SET statement_timeout = 0"))
             connection.execute(text(statement), parameters)
 

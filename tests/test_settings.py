@@ -32,9 +32,6 @@ URLS = {
 
 def flask_settings(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command in an environment that has nothing but this."""
-    nothing = dict.fromkeys(
-        (setting.name for _, setting in ALL if setting.name in os.environ), None
-    )
     env_file = environment.pop("ENV_FILE", os.devnull)
     given = {"ENV_FILE": env_file, "VAR_DIR": str(tmp_path), "FLASK_SKIP_DOTENV": "1"}
     with pytest.MonkeyPatch.context() as patch:

@@ -77,6 +77,21 @@ def test_clicks_are_summed_by_day_offer_and_source(app: Flask, noon: datetime) -
     )
 
 
+def test_known_clicks_are_found_by_index_though_the_table_was_empty_when_analyzed(
+    app: Flask, noon: datetime
+) -> None:
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE click_ids"))
+    scans = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'click_ids'")
+    for batch in range(8):
+        put(*((f"c-{batch}-{number}", 1, "google", noon) for number in range(100)))
+        put((f"c-{batch}-0", 1, "google", noon))
+        with transaction():
+            before = db.session.scalar(scans)
+            assert drain_batch() == Drained(101, 100)
+            assert db.session.scalar(scans) == before
+
+
 def test_of_doubles_in_a_batch_the_first_counts(app: Flask, noon: datetime) -> None:
     put(("c-1", 1, "first", noon), ("c-1", 2, "second", noon))
     put(("c-1", 3, "third", noon))
