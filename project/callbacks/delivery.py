@@ -1,12 +1,13 @@
-"""Delivery: lanes are claimed, each carries its endpoint's due callbacks one after another.
+"""Delivery: lanes are claimed, each carries some of its endpoint's due callbacks.
 
-An endpoint has two lanes, so it never has more than two requests in flight, whichever workers
-send them; and as every lane goes its own way, one that hangs holds up nobody else's.
+Who holds a lane may have so many requests in flight as the lane's window says, and an endpoint has
+two lanes at most, so the limit holds whichever workers send them; and as every lane goes its own
+way, one that hangs holds up nobody else's.
 """
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,70 +15,27 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Integer, Row, Uuid, update
 
 from project.callbacks import queries
-from project.callbacks.models import Endpoint
+from project.callbacks.congestion import SUCCESS, Window, rest_after
+from project.callbacks.lanes import LANE_SECONDS, Lane, LaneResult, LaneRun, Requests, Sent
+from project.callbacks.models import LANES, Endpoint
 from project.callbacks.service import CALLBACKS_DUE, secrets_in_force
 from project.callbacks.settings import CallbackSettings
-from project.callbacks.signing import signing_headers
 from project.callbacks.states import CALLBACK_MOVES, AttemptTrigger, CallbackState
 from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
-from project.core.db.models import Timestamp
-from project.core.net import http_client
-from project.core.net.http_client import Answer, Request
+from project.core.net.http_client import Answer
 from project.core.work.claims import RELEASED, claim, lease_for
 from project.extensions import db
 
-PER_ENDPOINT = 50
-LANE_SECONDS = 2.0
-REST_SECONDS = 5
-MAX_REST_SECONDS = 30
+MIN_LOAD = 50
+ROUNDS_PER_LOAD = 4
+"""A lane is given so many times what its window holds: more would be sent twice if it died."""
+BATCH_CALLBACKS = 200
+"""About so many callbacks are worth a claim and its commit."""
 UNSENT_PAUSE_SECONDS = 60
-UNSENT_EXCUSED_FOR = timedelta(hours=24)
-SUCCESS = (200, 201)
 GONE = 410
 KEPT_ANSWER_CHARACTERS = 500
-UNSIGNABLE = Answer(
-    status=None,
-    body=b"",
-    headers={},
-    error="not sent: SECRET_KEY does not open the endpoint's signing secret",
-    timed_out=False,
-    seconds=0,
-    connected=False,
-    excused=True,
-)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A callback that was sent, and what was answered."""
-
-    callback: Row[Any]
-    answer: Answer
-    sent_at: datetime
-
-    def is_attempt(self, now: datetime) -> bool:
-        """Tell whether this used an attempt.
-
-        A request that could not be sent, for a reason that is not known to be the endpoint's, uses
-        none until it has been so for a day.
-        """
-        since = self.callback.unsent_since
-        return not self.answer.excused or (since is not None and now - since >= UNSENT_EXCUSED_FOR)
-
-
-@dataclass
-class Lane:
-    """A claimed lane with its load."""
-
-    id: int
-    claim_id: UUID
-    timeouts_in_a_row: int
-    url: str
-    secrets: Sequence[str]
-    callbacks_claim_id: UUID
-    load: list[Row[Any]] = field(default_factory=list)
 
 
 class CallbackDelivery:
@@ -88,64 +46,45 @@ class CallbackDelivery:
     def __init__(self) -> None:
         settings = get_settings(CallbackSettings)
         self.capacity = settings.callback_concurrency
-        self.armful = max(2, self.capacity // 4)
+        self.armful = self._most_lanes = max(2, self.capacity // 4)
         self.suspects_under_way = 0
         self.sent = 0
+        self._requests = Requests(limit=self.capacity)
 
     def claim(self, limit: int) -> list[Lane]:
-        """Claim usable lanes and a load for each.
+        """Claim usable lanes and callbacks for each.
 
         Endpoints that hung last time get at most half of this process's capacity.
         """
-        claimed = self._claim_lanes(limit, suspected=False)
+        claimed = _claim_lanes(limit, suspected=False)
         suspects_allowed = self.capacity // 2 - self.suspects_under_way
         more = min(limit - len(claimed), suspects_allowed)
         if more > 0:
-            suspects = self._claim_lanes(more, suspected=True)
+            suspects = _claim_lanes(more, suspected=True)
             self.suspects_under_way += len(suspects)
             claimed += suspects
-        return _load(claimed)
+        lanes = _with_callbacks(claimed)
+        if lanes:
+            self._choose_batch_size(lanes)
+        return lanes
 
-    def _claim_lanes(self, limit: int, *, suspected: bool) -> list[tuple[UUID, Row[Any]]]:
-        lanes = queries.lanes
-        taken = claim(
-            lanes,
-            queries.usable_lanes(limit=limit, suspected=suspected),
-            lease=_lease(),
-            returning=[lanes.c.id, lanes.c.endpoint_id, lanes.c.timeouts_in_a_row],
-        )
-        return [(taken.id, row) for row in taken.rows]
+    def _choose_batch_size(self, lanes: Sequence[Lane]) -> None:
+        """Claim fewer lanes at once the more they carry, so that other workers find some too."""
+        each = sum(len(lane.callbacks) for lane in lanes) / len(lanes)
+        self.armful = min(max(1, round(BATCH_CALLBACKS / max(each, 1))), self._most_lanes)
 
-    async def call(self, lane: Lane) -> list[Sent]:
-        """Send the lane's load in order; stop when it takes long, or when the endpoint hangs."""
-        sent: list[Sent] = []
-        stop_at = time.monotonic() + LANE_SECONDS
-        for callback in lane.load:
-            sent_at = clock.real_now()
-            answer = (
-                await http_client.send(_request(lane, callback, sent_at))
-                if lane.secrets
-                else UNSIGNABLE
-            )
-            sent.append(Sent(callback, answer, sent_at))
-            if _is_suspicious(answer) or time.monotonic() > stop_at:
-                break
-        return sent
+    async def call(self, lane: Lane) -> LaneResult:
+        """Send the lane's callbacks."""
+        return await LaneRun(lane, self._requests).finish()
 
-    def record(self, results: Sequence[tuple[Lane, list[Sent]]]) -> None:
-        """Record every answer, give back what was not sent, and free the lanes."""
+    def record(self, results: Sequence[tuple[Lane, LaneResult]]) -> None:
+        """Record every answer, and release what was not sent and the lanes."""
         now = clock.now()
-        _record_answers([(lane, sent) for lane, all_sent in results for sent in all_sent], now)
-        _give_back(
-            [
-                (lane.callbacks_claim_id, callback.id)
-                for lane, all_sent in results
-                for callback in lane.load[len(all_sent) :]
-            ]
-        )
-        _free_lanes(results, now)
+        _record_answers([(lane, sent) for lane, result in results for sent in result.sent], now)
+        _release_unsent(results)
+        _release_lanes(results, now)
         self.suspects_under_way -= sum(lane.timeouts_in_a_row > 0 for lane, _ in results)
-        self.sent += sum(len(all_sent) for _, all_sent in results)
+        self.sent += sum(len(result.sent) for _, result in results)
 
     def is_anything_due(self) -> bool:
         """Tell whether a free lane has a due callback."""
@@ -157,17 +96,82 @@ def _lease() -> timedelta:
     return lease_for(LANE_SECONDS + get_settings(CallbackSettings).callback_timeout_seconds)
 
 
-def _load(claimed: Sequence[tuple[UUID, Row[Any]]]) -> list[Lane]:
+def _claim_lanes(limit: int, *, suspected: bool) -> list[tuple[UUID, Row[Any]]]:
+    lanes = queries.lanes
+    taken = claim(
+        lanes,
+        queries.usable_lanes(limit=limit, suspected=suspected),
+        lease=_lease(),
+        returning=[
+            lanes.c.id,
+            lanes.c.endpoint_id,
+            lanes.c.number,
+            lanes.c.timeouts_in_a_row,
+            lanes.c.concurrency,
+            lanes.c.slow_start_threshold,
+        ],
+    )
+    return [(taken.id, row) for row in taken.rows]
+
+
+def _with_callbacks(claimed: Sequence[tuple[UUID, Row[Any]]]) -> list[Lane]:
+    """Claim what the lanes carry, the longest due first; those of one endpoint share it."""
     if not claimed:
         return []
+    endpoints = queries.endpoints_by_id({row.endpoint_id for _, row in claimed})
+    windows = queries.windows_of_first_lanes(list(endpoints))
+    lanes_of: dict[int, list[Lane]] = {}
+    for claim_id, row in claimed:
+        lane = _lane(claim_id, row, endpoints[row.endpoint_id], windows[row.endpoint_id])
+        lanes_of.setdefault(row.endpoint_id, []).append(lane)
+    callbacks = _claim_callbacks({id_: _load(lanes) for id_, lanes in lanes_of.items()})
+    return [
+        replace(lane, callbacks=callbacks.get(id_, [])[position :: len(lanes)])
+        for id_, lanes in lanes_of.items()
+        for position, lane in enumerate(lanes)
+    ]
+
+
+def _lane(claim_id: UUID, row: Row[Any], endpoint: Endpoint, window_of_first: int) -> Lane:
+    ceiling = _ceiling(row.number)
+    size = min(row.concurrency, window_of_first, ceiling)
+    threshold = math.inf if row.slow_start_threshold is None else row.slow_start_threshold
+    return Lane(
+        id=row.id,
+        claim_id=claim_id,
+        timeouts_in_a_row=row.timeouts_in_a_row,
+        window=Window(size, threshold),
+        ceiling=ceiling,
+        url=endpoint.url,
+        secrets=secrets_in_force(endpoint),
+        callbacks=(),
+    )
+
+
+def _ceiling(number: int) -> int:
+    """Return the share of an endpoint's requests in flight that the lane of this number may have.
+
+    The shares make up the setting, so that the limit holds whoever has which lane.
+    """
+    return (
+        get_settings(CallbackSettings).callback_endpoint_concurrency + LANES - 1 - number
+    ) // LANES
+
+
+def _load(lanes: Sequence[Lane]) -> int:
+    """Return how many callbacks to claim for lanes of one endpoint."""
+    return max(MIN_LOAD, ROUNDS_PER_LOAD * sum(int(lane.window.size) for lane in lanes))
+
+
+def _claim_callbacks(wanted: Mapping[int, int]) -> dict[int, list[Row[Any]]]:
     callbacks = queries.callbacks
-    endpoint_ids = sorted({row.endpoint_id for _, row in claimed})
     taken = claim(
         callbacks,
-        queries.due_callbacks(endpoint_ids, each=PER_ENDPOINT),
+        queries.due_callbacks(wanted),
         lease=_lease(),
         returning=[
             callbacks.c.id,
+            callbacks.c.claim_id,
             callbacks.c.event_id,
             callbacks.c.endpoint_id,
             callbacks.c.body,
@@ -178,49 +182,17 @@ def _load(claimed: Sequence[tuple[UUID, Row[Any]]]) -> list[Lane]:
             callbacks.c.unsent_since,
         ],
     )
-    endpoints = queries.endpoints_by_id(endpoint_ids)
-    lanes_of: dict[int, list[Lane]] = {}
-    for claim_id, row in claimed:
-        lane = _lane(claim_id, row, endpoints[row.endpoint_id], taken.id)
-        lanes_of.setdefault(row.endpoint_id, []).append(lane)
-    for position, callback in enumerate(sorted(taken.rows, key=lambda row: (row.due_at, row.id))):
-        lanes = lanes_of[callback.endpoint_id]
-        lanes[position % len(lanes)].load.append(callback)
-    return [lane for lanes in lanes_of.values() for lane in lanes]
-
-
-def _lane(claim_id: UUID, row: Row[Any], endpoint: Endpoint, callbacks_claim_id: UUID) -> Lane:
-    secrets = secrets_in_force(endpoint)
-    return Lane(row.id, claim_id, row.timeouts_in_a_row, endpoint.url, secrets, callbacks_claim_id)
-
-
-def _request(lane: Lane, callback: Row[Any], sent_at: datetime) -> Request:
-    settings = get_settings(CallbackSettings)
-    body = callback.body.encode()
-    headers = signing_headers(str(callback.event_id), body, lane.secrets, sent_at)
-    headers["Content-Type"] = "application/json"
-    return Request(
-        "POST",
-        lane.url,
-        body,
-        headers,
-        deadline_seconds=settings.callback_timeout_seconds,
-        max_answer_bytes=settings.callback_max_answer_bytes,
-        guarded=True,
-        needs_body=False,
-    )
-
-
-def _is_suspicious(answer: Answer) -> bool:
-    """Tell whether the endpoint, or the way to it, hangs: its lane rests, and others come first."""
-    return answer.timed_out or answer.excused
+    found: dict[int, list[Row[Any]]] = {}
+    for callback in sorted(taken.rows, key=lambda row: (row.due_at, row.id)):
+        found.setdefault(callback.endpoint_id, []).append(callback)
+    return found
 
 
 def _record_answers(answers: Sequence[tuple[Lane, Sent]], now: datetime) -> None:
     if not answers:
         return
     callbacks = queries.callbacks
-    outcomes = [_outcome(lane, sent, now) for lane, sent in answers]
+    outcomes = [_outcome(sent, now) for _, sent in answers]
     types = {"unused_attempts": Integer()} | {column.name: column.type for column in callbacks.c}
     outcome = bulk.rows_of(
         {name: (types[name], [row[name] for row in outcomes]) for name in outcomes[0]}
@@ -245,7 +217,7 @@ def _record_answers(answers: Sequence[tuple[Lane, Sent]], now: datetime) -> None
         bulk.insert_rows(queries.attempts, attempts)
 
 
-def _outcome(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
+def _outcome(sent: Sent, now: datetime) -> dict[str, Any]:
     callback, answer, is_attempt = sent.callback, sent.answer, sent.is_attempt(now)
     state = state_after(callback, answer) if is_attempt else CallbackState.PENDING
     pause = timedelta(seconds=get_settings(CallbackSettings).callback_retry_seconds)
@@ -258,7 +230,7 @@ def _outcome(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
     CALLBACK_MOVES.require(CallbackState.PENDING, state)
     return {
         "id": callback.id,
-        "claim_id": lane.callbacks_claim_id,
+        "claim_id": callback.claim_id,
         "state": state,
         "due_at": now + pause if state is CallbackState.PENDING else None,
         "last_status": answer.status,
@@ -305,40 +277,57 @@ def _attempt(lane: Lane, sent: Sent, now: datetime) -> dict[str, Any]:
     }
 
 
-def _give_back(unsent: Sequence[tuple[UUID, int]]) -> None:
-    """Free callbacks that were claimed but not sent; they lose no attempt by it."""
+def _release_unsent(results: Sequence[tuple[Lane, LaneResult]]) -> None:
+    """Release callbacks that were claimed but not sent; they lose no attempt by it."""
+    unsent = [callback for _, result in results for callback in result.unsent]
+    if not unsent:
+        return
     callbacks = queries.callbacks
-    by_claim: dict[UUID, list[int]] = {}
-    for claim_id, callback_id in unsent:
-        by_claim.setdefault(claim_id, []).append(callback_id)
-    for claim_id, ids in by_claim.items():
-        db.session.execute(
-            update(callbacks)
-            .where(callbacks.c.id.in_(ids), callbacks.c.claim_id == claim_id)
-            .values(attempts=callbacks.c.attempts - 1, **RELEASED)
-        )
-
-
-def _free_lanes(results: Sequence[tuple[Lane, list[Sent]]], now: datetime) -> None:
-    lanes = queries.lanes
-    freed = []
-    for lane, all_sent in results:
-        hung = bool(all_sent) and _is_suspicious(all_sent[-1].answer)
-        timeouts = lane.timeouts_in_a_row + 1 if hung else 0
-        if not all_sent:
-            timeouts = lane.timeouts_in_a_row
-        rest = min(REST_SECONDS * 2 ** min(timeouts - 1, 10), MAX_REST_SECONDS) if hung else 0
-        freed.append((lane.id, lane.claim_id, now + timedelta(seconds=rest), timeouts))
-    state = bulk.rows_of(
+    released = bulk.rows_of(
         {
-            "id": (BigInteger(), [row[0] for row in freed]),
-            "claim_id": (Uuid(), [row[1] for row in freed]),
-            "due_at": (Timestamp, [row[2] for row in freed]),
-            "timeouts": (Integer(), [row[3] for row in freed]),
+            "id": (BigInteger(), [callback.id for callback in unsent]),
+            "claim_id": (Uuid(), [callback.claim_id for callback in unsent]),
         }
     )
     db.session.execute(
+        update(callbacks)
+        .where(callbacks.c.id == released.c.id, callbacks.c.claim_id == released.c.claim_id)
+        .values(attempts=callbacks.c.attempts - 1, **RELEASED)
+    )
+
+
+def _release_lanes(results: Sequence[tuple[Lane, LaneResult]], now: datetime) -> None:
+    lanes = queries.lanes
+    states = [_lane_state(lane, result, now) for lane, result in results]
+    types = {column.name: column.type for column in lanes.c}
+    state = bulk.rows_of({name: (types[name], [row[name] for row in states]) for name in states[0]})
+    db.session.execute(
         update(lanes)
         .where(lanes.c.id == state.c.id, lanes.c.claim_id == state.c.claim_id)
-        .values(due_at=state.c.due_at, timeouts_in_a_row=state.c.timeouts, **RELEASED)
+        .values(
+            due_at=state.c.due_at,
+            timeouts_in_a_row=state.c.timeouts_in_a_row,
+            concurrency=state.c.concurrency,
+            slow_start_threshold=state.c.slow_start_threshold,
+            **RELEASED,
+        )
     )
+
+
+def _lane_state(lane: Lane, result: LaneResult, now: datetime) -> dict[str, Any]:
+    retry = timedelta(seconds=get_settings(CallbackSettings).callback_retry_seconds)
+    rest = rest_after(
+        result.feedback,
+        retry_after_seconds=result.retry_after_seconds,
+        timeouts_in_a_row=lane.timeouts_in_a_row,
+        at_most=retry,
+    )
+    threshold = result.window.threshold
+    return {
+        "id": lane.id,
+        "claim_id": lane.claim_id,
+        "due_at": now + rest.pause,
+        "timeouts_in_a_row": rest.timeouts_in_a_row if result.sent else lane.timeouts_in_a_row,
+        "concurrency": int(result.window.size),
+        "slow_start_threshold": None if math.isinf(threshold) else int(threshold),
+    }

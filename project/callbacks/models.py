@@ -23,7 +23,7 @@ from project.core.db.types import StringEnum, one_of
 from project.extensions import Model
 
 LANES = 2
-"""How many requests an endpoint gets at once, at most."""
+"""How many workers, at most, send to one endpoint at the same time."""
 MAX_FORMER_SECRETS = 10
 
 
@@ -49,9 +49,10 @@ class Endpoint(Model):
 
 
 class DeliveryLane(Claimable, Model):
-    """The right to have one request in flight to an endpoint; who claims the lane has it.
+    """The right to send to an endpoint, `concurrency` requests at once; who claims the lane has it.
 
-    `due_at` is when the lane may be used next: later than now while a hanging endpoint rests.
+    `due_at` is when the lane may be used next: later than now while a hanging endpoint rests. Up to
+    `slow_start_threshold` the concurrency doubles (see `congestion`); NULL: as far as it goes.
     """
 
     __tablename__ = "delivery_lanes"
@@ -62,6 +63,8 @@ class DeliveryLane(Claimable, Model):
     )
     number: Mapped[int]
     timeouts_in_a_row: Mapped[int] = mapped_column(server_default=text("0"), default=0)
+    concurrency: Mapped[int] = mapped_column(server_default=text("1"), default=1)
+    slow_start_threshold: Mapped[int | None]
 
     __table_args__ = (UniqueConstraint("endpoint_id", "number"),)
 

@@ -1,6 +1,6 @@
 """What there is to know about callbacks; nothing here writes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,16 +8,20 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    and_,
     exists,
     func,
     literal_column,
+    or_,
     select,
     true,
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
 from project.callbacks.models import Callback, CallbackAttempt, DeliveryLane, Endpoint, Event
+from project.callbacks.settings import CallbackSettings
 from project.callbacks.states import CallbackState
+from project.config.environment import get_settings
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.rows import current, table_of
@@ -114,8 +118,8 @@ def endpoint_ids_of_company(company_id: int) -> Select[Any]:
 
 def count_due(*, at_most: int) -> int:
     """Count the callbacks that are due, up to a bound that keeps the count cheap."""
-    some = select(callbacks.c.id).where(is_due(callbacks, clock.now())).limit(at_most).subquery()
-    return int(db.session.scalar(select(func.count()).select_from(some)) or 0)
+    found = select(callbacks.c.id).where(is_due(callbacks, clock.now())).limit(at_most).subquery()
+    return int(db.session.scalar(select(func.count()).select_from(found)) or 0)
 
 
 def oldest_due_at() -> datetime | None:
@@ -140,7 +144,8 @@ def is_delivery_possible() -> bool:
 def usable_lanes(*, limit: int, suspected: bool) -> Select[Any]:
     """Select free lanes of endpoints that have something due, the longest unused first.
 
-    `suspected` lanes are those of endpoints that let the last request time out. The endpoints are
+    `suspected` lanes are those of endpoints that let the last request time out. A second lane is
+    usable while the first one has more than one request in flight at a time. The endpoints are
     found by hopping from one to the next in the index of unfinished callbacks (a "loose index
     scan"): the cost follows the endpoints that wait, and one with ten thousand rows hides nobody.
     """
@@ -152,7 +157,7 @@ def usable_lanes(*, limit: int, suspected: bool) -> Select[Any]:
     return (
         select(lanes.c.id)
         .join(waiting, waiting.c.endpoint_id == lanes.c.endpoint_id)
-        .where(is_due(lanes, now), due_there.exists(), _is_suspected(suspected))
+        .where(is_due(lanes, now), due_there.exists(), _is_suspected(suspected), _is_open())
         .order_by(lanes.c.due_at, lanes.c.number)
         .limit(limit)
         .with_for_update(of=lanes, skip_locked=True)
@@ -162,6 +167,15 @@ def usable_lanes(*, limit: int, suspected: bool) -> Select[Any]:
 def _is_suspected(suspected: bool) -> ColumnElement[bool]:
     timeouts = lanes.c.timeouts_in_a_row
     return timeouts > 0 if suspected else timeouts == 0
+
+
+def _is_open() -> ColumnElement[bool]:
+    first = lanes.alias("first")
+    is_first_wide: Select[Any] = select(literal_column("1")).where(
+        first.c.endpoint_id == lanes.c.endpoint_id, first.c.number == 0, first.c.concurrency > 1
+    )
+    has_share = lanes.c.number < get_settings(CallbackSettings).callback_endpoint_concurrency
+    return or_(lanes.c.number == 0, and_(has_share, is_first_wide.exists()))
 
 
 def _waiting_endpoints() -> Any:
@@ -177,19 +191,34 @@ def _waiting_endpoints() -> Any:
     return waiting.union_all(select(following).where(waiting.c.endpoint_id.is_not(None)))
 
 
-def due_callbacks(endpoint_ids: Sequence[int], *, each: int) -> Select[Any]:
-    """Select the ids of up to `each` due callbacks of each endpoint, the longest due first."""
-    wanted = bulk.rows_of({"endpoint_id": (BigInteger(), endpoint_ids)})
+def due_callbacks(wanted_of: Mapping[int, int]) -> Select[Any]:
+    """Select the ids of so many due callbacks of each endpoint, the longest due first."""
+    wanted = bulk.rows_of(
+        {
+            "endpoint_id": (BigInteger(), list(wanted_of)),
+            "at_most": (BigInteger(), list(wanted_of.values())),
+        }
+    )
     of_endpoint = (
         select(callbacks.c.id)
         .where(callbacks.c.endpoint_id == wanted.c.endpoint_id, is_due(callbacks, clock.now()))
         .order_by(callbacks.c.due_at)
-        .limit(each)
+        .limit(wanted.c.at_most)
         .with_for_update(skip_locked=True)
         .correlate(wanted)
         .lateral()
     )
     return select(of_endpoint.c.id).select_from(wanted.join(of_endpoint, true()))
+
+
+def windows_of_first_lanes(endpoint_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many requests the first lane of each endpoint may have in flight."""
+    rows = db.session.execute(
+        select(lanes.c.endpoint_id, lanes.c.concurrency).where(
+            lanes.c.endpoint_id.in_(endpoint_ids), lanes.c.number == 0
+        )
+    )
+    return {row.endpoint_id: row.concurrency for row in rows}
 
 
 def endpoints_by_id(endpoint_ids: Iterable[int]) -> dict[int, Endpoint]:

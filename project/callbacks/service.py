@@ -59,7 +59,7 @@ def create_endpoint(url: str, *, owner_type: str, owner_id: int) -> tuple[int, s
 
 
 def change_url(endpoint_id: int, url: str) -> None:
-    """Send to another URL from now on, also what is still pending; rest no longer."""
+    """Send to another URL from now on, also what is still pending; rest no longer, start slowly."""
     endpoint = _existing_endpoint(endpoint_id)
     if endpoint.url == url:
         return
@@ -67,7 +67,7 @@ def change_url(endpoint_id: int, url: str) -> None:
     db.session.execute(
         update(DeliveryLane)
         .where(DeliveryLane.endpoint_id == endpoint.id)
-        .values(due_at=clock.now(), timeouts_in_a_row=0)
+        .values(due_at=clock.now(), timeouts_in_a_row=0, concurrency=1, slow_start_threshold=None)
     )
 
 
@@ -99,7 +99,7 @@ def is_signed_by_owner(
 def secrets_in_force(endpoint: Endpoint) -> list[str]:
     """Return the secrets that sign now, the newest first, but those that no SECRET_KEY opens."""
     former = _former_in_force(endpoint, clock.now())
-    opened = map(_open_secret, (endpoint.secret, *(one["sealed"].encode() for one in former)))
+    opened = map(_open_secret, (endpoint.secret, *(secret["sealed"].encode() for secret in former)))
     return [secret for secret in opened if secret is not None]
 
 

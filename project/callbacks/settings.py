@@ -48,6 +48,13 @@ class CallbackSettings(Settings):
         64,
         help="Callbacks under way in each worker",
     )
+    callback_endpoint_concurrency: int = setting(
+        "CALLBACK_ENDPOINT_CONCURRENCY",
+        Whole(1, 1000),
+        32,
+        unit="requests",
+        help="How many requests an endpoint that answers well has in flight, over all workers",
+    )
     callback_close_on_410: bool = setting(
         "CALLBACK_CLOSE_ON_410",
         Switch(),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from project.callbacks import queries
-from project.callbacks.delivery import MAX_REST_SECONDS
+from project.callbacks.congestion import MAX_REST
 from project.callbacks.jobs import deliver_due_callbacks
 from project.callbacks.settings import CallbackSettings
 from project.config.environment import get_settings
@@ -79,7 +79,7 @@ class History:
         if latest["callback"] is not None:
             assert latest["callback"] <= now + retry + SLACK
         assert latest["lane"] is not None
-        assert latest["lane"] <= now + timedelta(seconds=MAX_REST_SECONDS) + SLACK
+        assert latest["lane"] <= now + MAX_REST + SLACK
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

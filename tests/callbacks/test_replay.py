@@ -134,7 +134,7 @@ def test_a_callback_that_is_under_way_is_left_to_that_attempt(
         endpoint_id = session.scalars(endpoint_ids_of_app(app.id)).one()
         taken = claim(
             callbacks,
-            due_callbacks([endpoint_id], each=1),
+            due_callbacks({endpoint_id: 1}),
             lease=timedelta(seconds=60),
             returning=[callbacks.c.id],
         )
