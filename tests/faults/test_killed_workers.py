@@ -153,7 +153,7 @@ def test_only_what_was_under_way_at_a_kill_is_sent_twice(aftermath: Aftermath) -
     assert again <= len(aftermath.killed_at) / 2 * aftermath.size.apps * 2 * LANE_LOAD
 
 
-def test_no_endpoint_ever_has_more_requests_in_flight_than_the_setting_says(aftermath: Aftermath) -> None:
+def test_no_endpoint_ever_has_more_requests_in_flight_than_is_set(aftermath: Aftermath) -> None:
     # What was given up on arrives whenever the receiver comes round to it.
     tried_again = _tried_again(aftermath)
     for app in aftermath.apps:
