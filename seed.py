@@ -23,7 +23,7 @@ from project.billing.customers import service as customers
 from project.billing.models import Package, Payment, Subscription
 from project.billing.packages import service as packages
 from project.billing.payments.charging import Autopayment
-from project.billing.periods import PeriodUnit
+from project.billing.states import PeriodUnit
 from project.billing.subscriptions import service as subscriptions
 from project.clicks.drain import drain_batch
 from project.clicks.models import ClickDay, click_ids, click_inbox

@@ -22,7 +22,7 @@ from project.extensions import db
 from project.weather.forecasts.nearest import nearest_to
 from project.weather.models import Subscriber
 from project.weather.numbers import language_of, normalized
-from project.weather.states import TaskKind
+from project.weather.states import Plan, SubscriberState, TaskKind
 from project.weather.subscribers.changes import zone_at
 from project.weather.tasks import PIECE_BYTES, store_file
 
@@ -34,7 +34,7 @@ WANTED_OF_ORM = 20.0
 MOST_MEGABYTES = 400
 COLUMNS = ("ts", "msisdn", "original_sub_plan", "lat", "lon")
 UNFINISHED = "SELECT 1 FROM tasks WHERE state IN ('pending', 'started') LIMIT 1"
-PLANS = ("1", "2", "daily", "weekly")
+PLANS = {"1": Plan.DAILY, "2": Plan.WEEKLY, "daily": Plan.DAILY, "weekly": Plan.WEEKLY}
 
 _FORECASTS = """
     INSERT INTO forecasts (gid, lat, lon, fcat24, fcat48, is_active, created_at, updated_at)
@@ -94,7 +94,7 @@ def _write_file(path: Path, count: int) -> Path:
             (
                 "2026-01-31T08:00:00Z",
                 f"+7916{number:07}",
-                chosen.choice(PLANS),
+                chosen.choice(list(PLANS)),
                 f"{35 + chosen.random() * 30:.6f}",
                 f"{20 + chosen.random() * 60:.6f}",
             )
@@ -185,11 +185,9 @@ def _import_one(row: dict[str, str]) -> None:
         subscriber.customer_id = customer.id
     subscriber.lat, subscriber.lon = lat, lon
     subscriber.zone = zone_at(lat, lon)
-    subscriber.language = str(language_of(msisdn))
-    subscriber.plan = {"1": "daily", "2": "weekly"}.get(
-        row["original_sub_plan"], row["original_sub_plan"]
-    )
-    subscriber.state = "active"
+    subscriber.language = language_of(msisdn)
+    subscriber.plan = PLANS[row["original_sub_plan"]]
+    subscriber.state = SubscriberState.ACTIVE
     subscriber.forecast_gid = nearest.gid if nearest else None
     subscriber.distance_m = nearest.distance_m if nearest else None
     subscriber.updated_at = clock.now()

@@ -17,6 +17,7 @@ from project.weather.billing_sync import plan_packages
 from project.weather.messages import jobs, queries
 from project.weather.messages.generate import MESSAGES_DUE, MESSAGES_PLANNED
 from project.weather.settings import SmsSettings
+from project.weather.states import Plan
 
 DUE = 50_000
 PEER = 1_500
@@ -156,7 +157,7 @@ def _fill(rig: Rig, count: int, due: int, *, due_in: int = -1) -> None:
     rig.simulator.control("PUT", "/settings", {"latency_seconds": {"/sms/*": GATEWAY_SECONDS}})
     rig.simulator.control("PUT", "/sms/settings", {"receipt_after_seconds": None})
     with transaction():
-        package = plan_packages()["daily"]
+        package = plan_packages()[Plan.DAILY]
     rig.execute(_FORECASTS)
     rig.execute(_CUSTOMERS, count=count)
     rig.execute(_SUBSCRIPTIONS, package=package)

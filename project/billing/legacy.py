@@ -16,9 +16,9 @@ from project.billing import queries
 from project.billing.customers.service import EXTERNAL, ensure_customers
 from project.billing.models import Customer, Package, Payment, Subscription, SubscriptionPeriod
 from project.billing.packages.service import create_package
-from project.billing.periods import EXPIRED_AFTER, PeriodUnit, boundary
+from project.billing.periods import EXPIRED_AFTER, boundary
 from project.billing.providers.registry import DEFAULT_PROVIDER
-from project.billing.states import AtRetryEnd, PaymentState, SubscriptionState, Trigger
+from project.billing.states import AtRetryEnd, PaymentState, PeriodUnit, SubscriptionState, Trigger
 from project.billing.subscriptions import rules
 from project.core import clock
 from project.core.errors import BadRequest, Conflict

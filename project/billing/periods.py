@@ -2,21 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from dateutil.relativedelta import relativedelta
 
+from project.billing.states import PeriodUnit
+
 EXPIRED_AFTER = timedelta(days=3)
 """How long after its period's end a subscription waits for the money of somebody who was asked."""
-
-
-class PeriodUnit(StrEnum):
-    """What a period is counted in."""
-
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-    YEAR = "year"
 
 
 @dataclass(frozen=True)

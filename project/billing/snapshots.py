@@ -6,8 +6,14 @@ from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
-from project.billing.periods import PeriodUnit
-from project.billing.states import AtRetryEnd, ChargeTime, PaymentState, SubscriptionState, Trigger
+from project.billing.states import (
+    AtRetryEnd,
+    ChargeTime,
+    PaymentState,
+    PeriodUnit,
+    SubscriptionState,
+    Trigger,
+)
 
 Rhythm = tuple[PeriodUnit, int]
 """How long a package's periods are: a number of units."""

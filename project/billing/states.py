@@ -55,6 +55,15 @@ class Audience(StrEnum):
     INTERNAL = "internal"
 
 
+class PeriodUnit(StrEnum):
+    """What a period is counted in."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+
+
 class ChargeTime(StrEnum):
     """When a period's successor is charged: on the day (UTC) of its end, or when it ends."""
 

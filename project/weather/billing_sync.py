@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, Table, or_, select, update
+from sqlalchemy import BigInteger, Row, or_, select, update
 
 from project.billing import queries as billing
 from project.billing.customers import service as customers
@@ -17,7 +17,7 @@ from project.billing.packages import service as packages
 from project.billing.payments.service import wake_prompt_charges
 from project.billing.providers.settings import CarrierSettings
 from project.billing.signals import SubscriptionChange, subscription_changed
-from project.billing.states import AtRetryEnd, ChargeTime, SubscriptionState
+from project.billing.states import AtRetryEnd, ChargeTime, PeriodUnit, SubscriptionState
 from project.billing.subscriptions import service as subscriptions
 from project.billing.subscriptions.service import Prepaid
 from project.config.environment import get_settings
@@ -25,6 +25,7 @@ from project.core import clock
 from project.core.db import bulk
 from project.core.db.locks import Lock, try_to_hold
 from project.core.db.models import Timestamp
+from project.core.db.rows import table_of
 from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather import local_time
@@ -37,12 +38,12 @@ BILLING_DUE = Wakeup(
     "forecast_billing", QueueName.DEFAULT, "project.weather.messages.jobs.follow_plans"
 )
 AT_ONCE = 2000
-PERIODS = {Plan.DAILY: "day", Plan.WEEKLY: "week"}
+PERIODS = {Plan.DAILY: PeriodUnit.DAY, Plan.WEEKLY: PeriodUnit.WEEK}
 CARRIER = "carrier"
 CUSTOMER_KIND = "msisdn"
 ENDED = ("exhausted", "expired")
 
-subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
+subscribers = table_of(Subscriber)
 
 
 def end_billing_now(customer_ids: Sequence[int]) -> None:
@@ -65,8 +66,8 @@ def follow_some() -> int:
         return 0
     now = clock.now()
     rows = _due_subscribers(now)
-    active = [row for row in rows if row.state == SubscriberState.ACTIVE]
-    ended = [row.customer_id for row in rows if row.state != SubscriberState.ACTIVE]
+    active = [row for row in rows if row.state is SubscriberState.ACTIVE]
+    ended = [row.customer_id for row in rows if row.state is not SubscriberState.ACTIVE]
     if ended:
         subscriptions.cancel_all(ended)
     if active:
@@ -132,14 +133,14 @@ def _subscribe(active: Sequence[Row[*tuple[Any, ...]]], now: datetime) -> None:
     wake_prompt_charges()
 
 
-def plan_packages() -> Mapping[str, int]:
+def plan_packages() -> Mapping[Plan, int]:
     """Return the id of each plan's package, which is made and kept as the settings say."""
     settings = get_settings(ForecastSettings)
     prices = {
         Plan.DAILY: settings.forecast_daily_price,
         Plan.WEEKLY: settings.forecast_weekly_price,
     }
-    return {str(plan): _ensure_package(plan, prices[plan]) for plan in Plan}
+    return {plan: _ensure_package(plan, prices[plan]) for plan in Plan}
 
 
 def _ensure_package(plan: Plan, price: int) -> int:
@@ -154,8 +155,8 @@ def _ensure_package(plan: Plan, price: int) -> int:
             "status": packages.ACTIVE,
             "retry_attempts": carrier.carrier_billing_max_attempts,
             "retry_interval_seconds": carrier.carrier_billing_retry_seconds,
-            "at_retry_end": str(AtRetryEnd.EXPIRE),
-            "charged": str(ChargeTime.AT_THE_END),
+            "at_retry_end": AtRetryEnd.EXPIRE,
+            "charged": ChargeTime.AT_THE_END,
         }
     ).id
 
@@ -216,12 +217,12 @@ def _hear_of_renewals(renewed: Mapping[int, SubscriptionChange], now: datetime) 
 
 
 def _is_served(row: Row[*tuple[Any, ...]]) -> bool:
-    return bool(row.state == SubscriberState.ACTIVE or _is_to_be_revived(row))
+    return row.state is SubscriberState.ACTIVE or _is_to_be_revived(row)
 
 
 def _is_to_be_revived(row: Row[*tuple[Any, ...]]) -> bool:
     """Tell whether only the money was missing, which came after all."""
-    return bool(row.state == SubscriberState.CANCELED and row.end_reason == EndReason.UNPAID)
+    return row.state is SubscriberState.CANCELED and row.end_reason is EndReason.UNPAID
 
 
 def _revive(subscriber_ids: Sequence[int], now: datetime) -> None:
@@ -229,9 +230,7 @@ def _revive(subscriber_ids: Sequence[int], now: datetime) -> None:
         db.session.execute(
             update(subscribers)
             .where(subscribers.c.id.in_(subscriber_ids))
-            .values(
-                state=str(SubscriberState.ACTIVE), canceled_at=None, end_reason=None, updated_at=now
-            )
+            .values(state=SubscriberState.ACTIVE, canceled_at=None, end_reason=None, updated_at=now)
         )
 
 
@@ -252,7 +251,7 @@ def _hear_of_ends(customer_ids: set[int], now: datetime) -> None:
         update(subscribers)
         .where(
             subscribers.c.customer_id.in_(customer_ids),
-            subscribers.c.state == str(SubscriberState.ACTIVE),
+            subscribers.c.state == SubscriberState.ACTIVE,
             # Somebody who has just come back, or changed, is yet to be subscribed anew.
             subscribers.c.billing_due_at.is_(None),
         )

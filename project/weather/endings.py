@@ -10,8 +10,8 @@ def ended(reason: EndReason, now: datetime) -> dict[str, Any]:
     """Return the values of a subscriber that ends now; only STOP is for ever."""
     is_stop = reason is EndReason.STOP
     return {
-        "state": str(SubscriberState.STOPPED if is_stop else SubscriberState.CANCELED),
-        "end_reason": str(reason),
+        "state": SubscriberState.STOPPED if is_stop else SubscriberState.CANCELED,
+        "end_reason": reason,
         "canceled_at": now,
         "updated_at": now,
         "next_message_at": None,

@@ -20,7 +20,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from project.core.db.models import Claimable, Timestamp, due_index
+from project.core.db.types import StringEnum, one_of
 from project.extensions import Model
+from project.weather.states import (
+    EndReason,
+    Language,
+    MessageEventKind,
+    MessageState,
+    Plan,
+    SubscriberState,
+    TaskKind,
+    TaskState,
+)
 
 
 class Forecast(Model):
@@ -68,9 +79,9 @@ class Subscriber(Model):
     lat: Mapped[float] = mapped_column(Double)
     lon: Mapped[float] = mapped_column(Double)
     zone: Mapped[str] = mapped_column(Text)
-    language: Mapped[str] = mapped_column(Text)
-    plan: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text)
+    language: Mapped[Language] = mapped_column(StringEnum(Language))
+    plan: Mapped[Plan] = mapped_column(StringEnum(Plan))
+    state: Mapped[SubscriberState] = mapped_column(StringEnum(SubscriberState))
     # Not constrained: a file of a million rows would be checked a million times. Whoever deletes
     # a forecast takes it from its subscribers.
     forecast_gid: Mapped[int | None] = mapped_column(BigInteger)
@@ -78,7 +89,7 @@ class Subscriber(Model):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
     canceled_at: Mapped[datetime | None] = mapped_column(Timestamp)
-    end_reason: Mapped[str | None] = mapped_column(Text)
+    end_reason: Mapped[EndReason | None] = mapped_column(StringEnum(EndReason))
     refused_messages: Mapped[int] = mapped_column(server_default=text("0"), default=0)
     billing_due_at: Mapped[datetime | None] = mapped_column(Timestamp)
     next_message_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -89,12 +100,10 @@ class Subscriber(Model):
     __table_args__ = (
         CheckConstraint("lat BETWEEN -90 AND 90", name="lat"),
         CheckConstraint("lon BETWEEN -180 AND 180", name="lon"),
-        CheckConstraint("language IN ('en', 'tr', 'ru')", name="language"),
-        CheckConstraint("plan IN ('daily', 'weekly')", name="plan"),
-        CheckConstraint("state IN ('active', 'canceled', 'stopped')", name="state"),
-        CheckConstraint(
-            "end_reason IN ('requested', 'unpaid', 'unreachable', 'stop')", name="end_reason"
-        ),
+        CheckConstraint(one_of("language", Language), name="language"),
+        CheckConstraint(one_of("plan", Plan), name="plan"),
+        CheckConstraint(one_of("state", SubscriberState), name="state"),
+        CheckConstraint(one_of("end_reason", EndReason), name="end_reason"),
         Index("ix_subscribers_forecast", "forecast_gid"),
         Index(
             "ix_subscribers_billing_due",
@@ -153,8 +162,8 @@ class Task(Claimable, Model):
     __tablename__ = "tasks"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text)
+    kind: Mapped[TaskKind] = mapped_column(StringEnum(TaskKind))
+    state: Mapped[TaskState] = mapped_column(StringEnum(TaskState))
     file_name: Mapped[str | None] = mapped_column(Text)
     file_bytes: Mapped[int | None] = mapped_column(BigInteger)
     stated_encoding: Mapped[str | None] = mapped_column(Text)
@@ -178,15 +187,11 @@ class Task(Claimable, Model):
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
+        CheckConstraint(one_of("kind", TaskKind), name="kind"),
+        CheckConstraint(one_of("state", TaskState), name="state"),
         CheckConstraint(
-            "kind IN ('forecasts', 'additions', 'cancellations', 'updates', 'assignments')",
-            name="kind",
-        ),
-        CheckConstraint(
-            "state IN ('pending', 'started', 'success', 'failure', 'canceled')", name="state"
-        ),
-        CheckConstraint(
-            "(state IN ('pending', 'started')) = (due_at IS NOT NULL)", name="unfinished_is_due"
+            f"({one_of('state', TaskState.unfinished())}) = (due_at IS NOT NULL)",
+            name="unfinished_is_due",
         ),
         due_index("tasks"),
         Index("ix_tasks_created", "created_at"),
@@ -253,7 +258,7 @@ class Message(Claimable, Model):
     msisdn: Mapped[str] = mapped_column(Text)
     local_date: Mapped[date]
     text: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text)
+    state: Mapped[MessageState] = mapped_column(StringEnum(MessageState))
     never_sent: Mapped[bool] = mapped_column(Boolean, server_default=false(), default=False)
     gateway: Mapped[str | None] = mapped_column(Text)
     gateway_ref: Mapped[str | None] = mapped_column(Text)
@@ -264,9 +269,7 @@ class Message(Claimable, Model):
     failed_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint(
-            "state IN ('pending', 'accepted', 'delivered', 'failed', 'expired')", name="state"
-        ),
+        CheckConstraint(one_of("state", MessageState), name="state"),
         Index(
             "uq_messages_msisdn_local_date",
             "msisdn",
@@ -289,14 +292,14 @@ class MessageEvent(Model):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     message_id: Mapped[UUID | None] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"))
     msgid: Mapped[str] = mapped_column(Text)
-    kind: Mapped[str] = mapped_column(Text)
+    kind: Mapped[MessageEventKind] = mapped_column(StringEnum(MessageEventKind))
     gateway: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
     received_at: Mapped[datetime] = mapped_column(Timestamp)
 
     __table_args__ = (
-        CheckConstraint("kind IN ('answer', 'receipt')", name="kind"),
+        CheckConstraint(one_of("kind", MessageEventKind), name="kind"),
         Index("ix_message_events_message", "message_id"),
         # A receipt that comes twice is one; answers are one per try, so each of them is kept.
         Index(
@@ -304,6 +307,6 @@ class MessageEvent(Model):
             "msgid",
             "status",
             unique=True,
-            postgresql_where=text("kind = 'receipt'"),
+            postgresql_where=text(one_of("kind", [MessageEventKind.RECEIPT])),
         ),
     )

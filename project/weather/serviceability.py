@@ -83,7 +83,7 @@ def _held_until(
     obstacle = _obstacle(row)
     if obstacle is Obstacle.NO_MOBILE_NUMBER:
         return now + ONE_DAY
-    if obstacle is not None or row.state != SubscriberState.ACTIVE:
+    if obstacle is not None or row.state is not SubscriberState.ACTIVE:
         return soon
     is_running = planned.period_start <= now < planned.period_end
     too_late = is_running and local_time.next_message_time(row.zone, now) >= planned.period_end

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from project.core.states import Moves
+
 
 class SubscriberState(StrEnum):
     """Active until canceled by us or stopped by the number's own STOP, which is for ever."""
@@ -57,6 +59,11 @@ class TaskState(StrEnum):
     FAILURE = "failure"
     CANCELED = "canceled"
 
+    @classmethod
+    def unfinished(cls) -> frozenset["TaskState"]:
+        """Return those of a task that is worked on, or is to be."""
+        return frozenset((cls.PENDING, cls.STARTED))
+
 
 class MessageState(StrEnum):
     """Where a message stands; a receipt may still come for one that nobody waits for any more."""
@@ -85,35 +92,41 @@ class RowOutcome(StrEnum):
     STOPPED = "stopped"
 
 
-_SUBSCRIBER_MOVES = {
-    SubscriberState.ACTIVE: {SubscriberState.CANCELED, SubscriberState.STOPPED},
-    SubscriberState.CANCELED: {SubscriberState.ACTIVE, SubscriberState.STOPPED},
-    SubscriberState.STOPPED: set[SubscriberState](),
-}
-_TASK_MOVES = {
-    TaskState.PENDING: {TaskState.STARTED, TaskState.FAILURE, TaskState.CANCELED},
-    TaskState.STARTED: {TaskState.SUCCESS, TaskState.FAILURE, TaskState.CANCELED},
-    TaskState.SUCCESS: set[TaskState](),
-    TaskState.FAILURE: {TaskState.PENDING},
-    TaskState.CANCELED: {TaskState.PENDING},
-}
+SUBSCRIBER_MOVES = Moves[SubscriberState](
+    {
+        SubscriberState.ACTIVE: {SubscriberState.CANCELED, SubscriberState.STOPPED},
+        SubscriberState.CANCELED: {SubscriberState.ACTIVE, SubscriberState.STOPPED},
+        SubscriberState.STOPPED: (),
+    }
+)
+TASK_MOVES = Moves[TaskState](
+    {
+        TaskState.PENDING: {TaskState.STARTED, TaskState.FAILURE, TaskState.CANCELED},
+        TaskState.STARTED: {TaskState.SUCCESS, TaskState.FAILURE, TaskState.CANCELED},
+        TaskState.SUCCESS: (),
+        TaskState.FAILURE: {TaskState.PENDING},
+        TaskState.CANCELED: {TaskState.PENDING},
+    }
+)
 # Only forward. The handset's word is the last one: it counts even after we had given up.
-_MESSAGE_MOVES = {
-    MessageState.PENDING: {
-        MessageState.ACCEPTED,
-        MessageState.DELIVERED,
-        MessageState.FAILED,
-        MessageState.EXPIRED,
-    },
-    MessageState.ACCEPTED: {
-        MessageState.DELIVERED,
-        MessageState.FAILED,
-        MessageState.EXPIRED,
-    },
-    MessageState.DELIVERED: set[MessageState](),
-    MessageState.FAILED: {MessageState.DELIVERED},
-    MessageState.EXPIRED: {MessageState.DELIVERED, MessageState.FAILED},
-}
+MESSAGE_MOVES = Moves[MessageState](
+    {
+        MessageState.PENDING: {
+            MessageState.ACCEPTED,
+            MessageState.DELIVERED,
+            MessageState.FAILED,
+            MessageState.EXPIRED,
+        },
+        MessageState.ACCEPTED: {
+            MessageState.DELIVERED,
+            MessageState.FAILED,
+            MessageState.EXPIRED,
+        },
+        MessageState.DELIVERED: (),
+        MessageState.FAILED: {MessageState.DELIVERED},
+        MessageState.EXPIRED: {MessageState.DELIVERED, MessageState.FAILED},
+    }
+)
 
 EXPIRED_TASK = "EXPIRED"
 """What is told of a task that is not known, or whose end is too long ago."""
@@ -121,28 +134,3 @@ TASK_STATUSES = {state: state.name for state in TaskState} | {
     TaskState.CANCELED: TaskState.FAILURE.name
 }
 """What is told of a task by its state, in the words that older clients know."""
-
-
-def may_subscriber_move(old: SubscriberState, new: SubscriberState) -> bool:
-    """Tell whether a subscriber may go from one state to another; staying is always allowed."""
-    return old == new or new in _SUBSCRIBER_MOVES[old]
-
-
-def may_task_move(old: TaskState, new: TaskState) -> bool:
-    """Tell whether a task may go from one state to another; staying is always allowed."""
-    return old == new or new in _TASK_MOVES[old]
-
-
-def may_message_move(old: MessageState, new: MessageState) -> bool:
-    """Tell whether a message may go from one state to another; staying is always allowed."""
-    return old == new or new in _MESSAGE_MOVES[old]
-
-
-def subscriber_states_before(new: SubscriberState) -> list[str]:
-    """Return the states from which a subscriber may come to this one, for a statement's WHERE."""
-    return [str(old) for old in SubscriberState if old != new and may_subscriber_move(old, new)]
-
-
-def message_states_before(new: MessageState) -> list[str]:
-    """Return the states from which a message may come to this one, for a statement's WHERE."""
-    return [str(old) for old in MessageState if old != new and may_message_move(old, new)]

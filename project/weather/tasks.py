@@ -7,17 +7,18 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from project.config.environment import get_settings
 from project.core import clock
+from project.core.db.rows import get_current, table_of
 from project.core.errors import Conflict, NotFound
 from project.core.work.claims import RELEASED, claim, due, lease_for
 from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather.models import Task, TaskChunk, TaskError
 from project.weather.settings import ImportSettings
-from project.weather.states import TaskKind, TaskState, may_task_move
+from project.weather.states import TASK_MOVES, TaskKind, TaskState
 from project.weather.timestamps import TimeFormat
 
 TASKS_DUE = Wakeup("tasks", QueueName.DEFAULT, "project.weather.imports.jobs.run_due_tasks")
@@ -25,7 +26,7 @@ PIECE_BYTES = 1024**2
 LONGEST_STEP_SECONDS = 20
 FIRST_RETRY_SECONDS = 30
 
-tasks: Table = Task.__table__  # type: ignore[assignment]
+tasks = table_of(Task)
 
 
 class ClaimLostError(Exception):
@@ -95,7 +96,7 @@ def ensure_assignments() -> None:
     One task that has not begun serves everybody who asks for it meanwhile.
     """
     waiting = select(Task.id).where(
-        Task.kind == str(TaskKind.ASSIGNMENTS), Task.state == str(TaskState.PENDING)
+        Task.kind == TaskKind.ASSIGNMENTS, Task.state == TaskState.PENDING
     )
     if db.session.scalar(waiting.where(Task.next_row == 0).limit(1)) is None:
         _new(TaskKind.ASSIGNMENTS, has_file=False)
@@ -106,8 +107,8 @@ def _new(kind: TaskKind, **values: Any) -> Task:
     now = clock.now()
     task = Task(
         id=uuid_utils.compat.uuid7(),
-        kind=str(kind),
-        state=str(TaskState.PENDING),
+        kind=kind,
+        state=TaskState.PENDING,
         created_at=now,
         due_at=now,
         **values,
@@ -119,11 +120,10 @@ def _new(kind: TaskKind, **values: Any) -> Task:
 
 
 def move(task: Task, state: TaskState) -> None:
-    """Change the state. Raises AssertionError for a move that is not allowed."""
-    if not may_task_move(TaskState(task.state), state):
-        raise AssertionError(f"{task.state} -> {state} is not a move of a task")
-    task.state = str(state)
-    if state in (TaskState.SUCCESS, TaskState.FAILURE, TaskState.CANCELED):
+    """Change the state. Raises ForbiddenMoveError for a move that is not allowed."""
+    TASK_MOVES.require(task.state, state)
+    task.state = state
+    if state not in TaskState.unfinished():
         task.due_at = None
         task.finished_at = clock.now()
         _release(task)
@@ -131,7 +131,7 @@ def move(task: Task, state: TaskState) -> None:
 
 def existing_task(task_id: UUID) -> Task:
     """Return the task. Raises NotFound."""
-    task = db.session.get(Task, task_id, populate_existing=True)
+    task = get_current(Task, task_id)
     if task is None:
         raise NotFound(f"There is no task {task_id}.")
     return task
@@ -157,7 +157,7 @@ def claim_next() -> tuple[Task, UUID] | None:
 def hold(task_id: UUID, claim_id: UUID) -> Task:
     """Lock the task of this claim for a step and lengthen its lease. Raises ClaimLostError."""
     task = _locked(task_id)
-    if task.claim_id != claim_id or task.state != TaskState.STARTED:
+    if task.claim_id != claim_id or task.state is not TaskState.STARTED:
         raise ClaimLostError
     lease = func.clock_timestamp() + lease_for(LONGEST_STEP_SECONDS)
     db.session.execute(update(tasks).where(tasks.c.id == task_id).values(claimed_until=lease))
@@ -224,7 +224,7 @@ def nothing_taken(counts: Counts | Task, first_bad: str) -> str | None:
 def resume(task_id: UUID) -> Task:
     """Have a failed or canceled task go on where it stopped. Raises NotFound and Conflict."""
     task = _locked(task_id)
-    if not may_task_move(TaskState(task.state), TaskState.PENDING) or _is_under_way(task):
+    if not TASK_MOVES.allows(task.state, TaskState.PENDING) or _is_under_way(task):
         raise Conflict(f"The task is {task.state}; only a failed or canceled one is resumed.")
     if task.file_bytes is not None and not task.has_file:
         raise Conflict("The file of this task is kept no more; upload it again.")
@@ -273,7 +273,7 @@ def drop_old_files(limit: int = 20) -> int:
 
 
 def _is_under_way(task: Task) -> bool:
-    return task.state in (TaskState.PENDING, TaskState.STARTED)
+    return task.state in TaskState.unfinished()
 
 
 def _release(task: Task) -> None:
@@ -282,7 +282,7 @@ def _release(task: Task) -> None:
 
 
 def _locked(task_id: UUID) -> Task:
-    task = db.session.get(Task, task_id, populate_existing=True, with_for_update=True)
+    task = get_current(Task, task_id, lock=True)
     if task is None:
         raise NotFound(f"There is no task {task_id}.")
     return task

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.billing.periods import Period, PeriodUnit, boundary, period_at, period_from
+from project.billing.periods import Period, boundary, period_at, period_from
+from project.billing.states import PeriodUnit
 
 DAY, WEEK, MONTH, YEAR = PeriodUnit.DAY, PeriodUnit.WEEK, PeriodUnit.MONTH, PeriodUnit.YEAR
 

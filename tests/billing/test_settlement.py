@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from project.billing.payments.decisions import REASON_LENGTH, Decision, decide
-from project.billing.periods import PeriodUnit, period_from
+from project.billing.periods import period_from
 from project.billing.providers.base import (
     NeverMade,
     NotThere,
@@ -36,6 +36,7 @@ from project.billing.states import (
     CaseKind,
     ChargeTime,
     PaymentState,
+    PeriodUnit,
     SubscriptionState,
     Trigger,
 )

@@ -114,7 +114,7 @@ def expected(events: Sequence[Told]) -> dict[str, tuple[str, tuple[float, float]
 
 def active() -> dict[str, tuple[str, tuple[float, float]]]:
     with transaction(read_only=True) as session:
-        rows = session.query(Subscriber).filter_by(state=str(SubscriberState.ACTIVE))
+        rows = session.query(Subscriber).filter_by(state=SubscriberState.ACTIVE)
         return {one.msisdn: (one.plan, (one.lat, one.lon)) for one in rows}
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from project.billing.periods import PeriodUnit
-from project.billing.states import AtRetryEnd, Audience
+from project.billing.states import AtRetryEnd, Audience, PeriodUnit
 from project.core.http.input import InputSchema, Moment, PageSchema, Text
 from project.core.money import CURRENCIES
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -197,11 +197,11 @@ class Text(fields.String):
 
 
 class Choice(fields.String):
-    """A member of an enum; of one that only another version knows, its text is shown."""
+    """One of the members, such as a whole enum; of one that we do not know, the text is shown."""
 
-    def __init__(self, enum: type[StrEnum], **kwargs: Any) -> None:
-        self._members = {member.value: member for member in enum}
-        super().__init__(validate=validate.OneOf(list(enum)), **kwargs)
+    def __init__(self, members: Iterable[StrEnum], **kwargs: Any) -> None:
+        self._members = {member.value: member for member in members}
+        super().__init__(validate=validate.OneOf(list(self._members)), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Boolean, Double, Table, Text, select
+from sqlalchemy import BigInteger, Boolean, Double, Text, select
 from sqlalchemy.dialects.postgresql import insert
 
 from project.core import clock
 from project.core.db import bulk
+from project.core.db.rows import table_of
 from project.extensions import db
 from project.weather.models import Forecast
 from project.weather.states import RowOutcome
 
-forecasts: Table = Forecast.__table__  # type: ignore[assignment]
+forecasts = table_of(Forecast)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from project.core import clock
+from project.core.db.rows import get_current
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
 from project.weather.models import Forecast, Subscriber
@@ -58,7 +59,7 @@ def delete_forecast(gid: int) -> None:
 
 def existing_forecast(gid: int) -> Forecast:
     """Return the forecast. Raises NotFound."""
-    forecast = db.session.get(Forecast, gid, populate_existing=True)
+    forecast = get_current(Forecast, gid)
     if forecast is None:
         raise NotFound(f"There is no forecast {gid}.")
     return forecast

@@ -5,22 +5,24 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, exists, select, tuple_
+from sqlalchemy import Select, exists, select, tuple_
 
 from project.config.environment import get_settings
 from project.core import clock
+from project.core.db.rows import get_current, table_of
 from project.core.db.transaction import transaction
 from project.core.work.claims import is_due, is_free
 from project.extensions import db
 from project.weather.models import Task, TaskError
 from project.weather.settings import ImportSettings
+from project.weather.states import TaskKind, TaskState
 
-tasks: Table = Task.__table__  # type: ignore[assignment]
+tasks = table_of(Task)
 
 ERRORS_AT_ONCE = 5000
 
 
-def listed_tasks(*, kind: str | None = None, state: str | None = None) -> Select[Any]:
+def listed_tasks(*, kind: TaskKind | None = None, state: TaskState | None = None) -> Select[Any]:
     """Select tasks, newest first."""
     statement = select(Task).order_by(Task.created_at.desc(), Task.id.desc())
     if kind is not None:
@@ -32,7 +34,7 @@ def listed_tasks(*, kind: str | None = None, state: str | None = None) -> Select
 
 def task_still_told(task_id: UUID) -> Task | None:
     """Return the task unless it ended longer ago than TASK_TIMEOUT."""
-    task = db.session.get(Task, task_id, populate_existing=True)
+    task = get_current(Task, task_id)
     if task is None or task.finished_at is None:
         return task
     oldest = clock.now() - timedelta(seconds=get_settings(ImportSettings).task_timeout_seconds)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from project.config.environment import get_settings
 from project.config.kernel import WorkSettings
 from project.core.db import bulk
+from project.core.db.rows import table_of
 from project.core.db.transaction import transaction
 from project.core.errors import UNUSABLE_VALUE
 from project.core.work import pump
@@ -98,7 +99,7 @@ class _Run:
         self, task: Task, claim_id: UUID, ends_at: float | None, on_progress: Progress
     ) -> None:
         self.id = task.id
-        self.kind = TaskKind(task.kind)
+        self.kind = task.kind
         self.next_row = task.next_row
         self.reading = tasks.reading_of(task)
         self.claim_id = claim_id
@@ -276,4 +277,4 @@ def _write_problems(task: Task, problems: list[Problem]) -> None:
         }
         for one in problems
     ]
-    bulk.insert_rows(TaskError.__table__, rows, skip_conflicts=True)  # type: ignore[arg-type]
+    bulk.insert_rows(table_of(TaskError), rows, skip_conflicts=True)

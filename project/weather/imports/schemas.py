@@ -5,15 +5,13 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from project.core.errors import BadRequest
-from project.core.http.input import InputSchema, Moment, PageSchema, Text
+from project.core.http.input import Choice, InputSchema, Moment, PageSchema, Text
 from project.weather.imports.encoding import STATED, canonical
 from project.weather.input import Flag
 from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
 from project.weather.timestamps import PRESETS, is_format, is_zone
 
-KIND = validate.OneOf([str(kind) for kind in TaskKind])
 STATUS = validate.OneOf([*dict.fromkeys(TASK_STATUSES.values()), EXPIRED_TASK])
-STATE = validate.OneOf([str(state) for state in TaskState])
 
 
 def _known_format(form: str) -> None:
@@ -154,8 +152,8 @@ class TaskSchema(ProgressSchema):
     """A task."""
 
     id = fields.UUID(required=True)
-    kind = fields.String(required=True, validate=KIND)
-    state = fields.String(required=True, validate=STATE)
+    kind = Choice(TaskKind, required=True)
+    state = Choice(TaskState, required=True)
     file_name = fields.String(required=True, allow_none=True)
     file_bytes = fields.Integer(required=True, allow_none=True)
     encoding = fields.String(required=True, allow_none=True)
@@ -166,5 +164,5 @@ class TaskSchema(ProgressSchema):
 class TaskQuerySchema(PageSchema):
     """Which tasks to list."""
 
-    kind = fields.String(validate=KIND)
-    state = fields.String(validate=STATE)
+    kind = Choice(TaskKind)
+    state = Choice(TaskState)

@@ -11,7 +11,7 @@ from project.weather.imports import queries
 from project.weather.imports.preview import Preview, preview
 from project.weather.imports.uploads import Upload
 from project.weather.models import Task, TaskError
-from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind, TaskState
+from project.weather.states import EXPIRED_TASK, TASK_STATUSES, TaskKind
 from project.weather.tasks import Reading
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -38,7 +38,7 @@ def task_status(task_id: str) -> dict[str, Any]:
         return {"task_status": EXPIRED_TASK, "task_id": task_id}
     return {
         **{name: getattr(task, name) for name in PROGRESS},
-        "task_status": TASK_STATUSES[TaskState(task.state)],
+        "task_status": TASK_STATUSES.get(task.state, task.state.name),
         "task_id": task.id,
         "message": _message(task),
     }

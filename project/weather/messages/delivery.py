@@ -25,7 +25,7 @@ from project.weather.messages.generate import MESSAGES_DUE
 from project.weather.messages.receipts import callback_url
 from project.weather.messages.texts import has_forecast, message_text
 from project.weather.settings import ForecastSettings, SmsSettings
-from project.weather.states import MessageEventKind, MessageState, SubscriberState
+from project.weather.states import MESSAGE_MOVES, MessageEventKind, MessageState, SubscriberState
 
 AT_ONCE = timedelta()
 MAX_ERROR = 500
@@ -187,7 +187,7 @@ def receipt_wait() -> timedelta:
 
 
 def _not_to_be_sent(row: Row[Any], standing: Row[Any], now: datetime) -> dict[str, Any] | None:
-    if standing.is_stopped or standing.state != SubscriberState.ACTIVE:
+    if standing.is_stopped or standing.state is not SubscriberState.ACTIVE:
         return _failed(row, "subscribes no more", now)
     if local_time.local_date(standing.zone, now) != row.local_date:
         return _failed(row, "its day is over", now)
@@ -255,10 +255,11 @@ def _put_off(
 
 
 def _outcome(row: Row[Any], state: MessageState, **changes: Any) -> dict[str, Any]:
+    MESSAGE_MOVES.require(MessageState.PENDING, state)
     return {
         "id": row.id,
         "claim_id": row.claim_id,
-        "state": str(state),
+        "state": state,
         "never_sent": False,
         "gateway": None,
         "gateway_ref": None,
@@ -310,7 +311,7 @@ def _event(sending: Sending, word: Word, now: datetime) -> dict[str, Any]:
     return {
         "message_id": sending.message.id,
         "msgid": str(sending.message.id),
-        "kind": str(MessageEventKind.ANSWER),
+        "kind": MessageEventKind.ANSWER,
         "gateway": sending.gateway.name,
         "status": status[type(word)],
         "body": getattr(word, "reason", "") or word.body,

@@ -19,6 +19,7 @@ from project.core import clock
 from project.core.db import bulk
 from project.core.db.locks import Lock, try_to_hold
 from project.core.db.models import Timestamp
+from project.core.db.rows import current
 from project.core.work.queues import QueueName, Wakeup, wake
 from project.extensions import db
 from project.weather import local_time
@@ -89,14 +90,8 @@ def make_some_of_run() -> tuple[int, int]:
     The hour that is planned does not count then; quiet hours do. None looked at ends the run.
     """
     now = clock.now()
-    run = db.session.scalars(
-        select(MessageRun)
-        .where(MessageRun.due_at <= now)
-        .order_by(MessageRun.due_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    oldest = select(MessageRun).where(MessageRun.due_at <= now).order_by(MessageRun.due_at).limit(1)
+    run = db.session.scalars(current(oldest.with_for_update(skip_locked=True))).one_or_none()
     if run is None:
         return 0, 0
     rows = queries.recipients_after(run.reached, now, AT_ONCE)
@@ -163,7 +158,7 @@ def _plan_one(
     *,
     by_hand: bool,
 ) -> None:
-    if row.state != SubscriberState.ACTIVE or row.is_stopped:
+    if row.state is not SubscriberState.ACTIVE or row.is_stopped:
         plan.set_next(row, None)
     elif zone.is_quiet or (zone.next_at > plan.now and not by_hand):
         plan.set_next(row, zone.next_at)
@@ -189,7 +184,7 @@ def _message(row: Row[Any], today: date, now: datetime) -> dict[str, Any]:
         "msisdn": row.msisdn,
         "local_date": today,
         "text": "",
-        "state": str(MessageState.PENDING),
+        "state": MessageState.PENDING,
         "never_sent": False,
         "last_error": None,
         "created_at": now,
@@ -201,7 +196,7 @@ def _message(row: Row[Any], today: date, now: datetime) -> dict[str, Any]:
 
 def _lack(row: Row[Any], today: date, now: datetime) -> dict[str, Any]:
     return _message(row, today, now) | {
-        "state": str(MessageState.FAILED),
+        "state": MessageState.FAILED,
         "never_sent": True,
         "last_error": queries.NO_FORECAST,
         "due_at": None,

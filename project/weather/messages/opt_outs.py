@@ -13,10 +13,10 @@ from project.weather.billing_sync import wake_billing
 from project.weather.endings import ended
 from project.weather.messages import queries
 from project.weather.states import (
+    SUBSCRIBER_MOVES,
     EndReason,
     MessageState,
     SubscriberState,
-    subscriber_states_before,
 )
 
 _NO_WORD = re.compile(r"[\W_]+")
@@ -146,7 +146,7 @@ def stop(msisdn: str, text: str) -> None:
         update(table)
         .where(
             table.c.msisdn == msisdn,
-            table.c.state.in_(subscriber_states_before(SubscriberState.STOPPED)),
+            table.c.state.in_(SUBSCRIBER_MOVES.before(SubscriberState.STOPPED)),
         )
         .values(ended(EndReason.STOP, now) | {"billing_due_at": now})
     )
@@ -171,7 +171,7 @@ def _end_waiting_messages(msisdn: str) -> None:
         update(table)
         .where(table.c.id.in_(waiting))
         .values(
-            state=str(MessageState.FAILED),
+            state=MessageState.FAILED,
             never_sent=table.c.gateway.is_(None),
             last_error="subscribes no more",
             failed_at=now,

@@ -24,6 +24,7 @@ from project.billing.queries import is_paid
 from project.core import clock
 from project.core.db import bulk
 from project.core.db.models import Timestamp
+from project.core.db.rows import get_current, table_of
 from project.core.work.claims import is_due, is_free
 from project.extensions import db
 from project.weather.models import (
@@ -36,12 +37,12 @@ from project.weather.models import (
 )
 from project.weather.states import MessageState
 
-messages: Table = Message.__table__  # type: ignore[assignment]
-events: Table = MessageEvent.__table__  # type: ignore[assignment]
-runs: Table = MessageRun.__table__  # type: ignore[assignment]
-subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
-forecasts: Table = Forecast.__table__  # type: ignore[assignment]
-stops: Table = SmsStop.__table__  # type: ignore[assignment]
+messages = table_of(Message)
+events = table_of(MessageEvent)
+runs = table_of(MessageRun)
+subscribers = table_of(Subscriber)
+forecasts = table_of(Forecast)
+stops = table_of(SmsStop)
 
 NO_FORECAST = "no forecast"
 IS_ITS_FORECAST = and_(forecasts.c.gid == subscribers.c.forecast_gid, forecasts.c.is_active)
@@ -190,7 +191,7 @@ def oldest_planned_at() -> datetime | None:
 
 def in_state(state: MessageState) -> ColumnElement[bool]:
     """Hold for messages in this state."""
-    return messages.c.state == str(state)
+    return messages.c.state == state
 
 
 def is_any_due(*among: ColumnElement[bool]) -> bool:
@@ -267,7 +268,7 @@ def listed_messages(filters: Mapping[str, Any]) -> Select[Any]:
 
 def message_by_id(message_id: UUID) -> Message | None:
     """Return a message."""
-    return db.session.get(Message, message_id, populate_existing=True)
+    return get_current(Message, message_id)
 
 
 def events_of(message_id: UUID) -> Sequence[MessageEvent]:
@@ -294,7 +295,7 @@ def run_of(day: date) -> dict[str, Any]:
     no_forecast = found.last_error == NO_FORECAST
 
     def counted(*states: MessageState) -> ColumnElement[int]:
-        return func.count().filter(found.state.in_([str(state) for state in states]))
+        return func.count().filter(found.state.in_(states))
 
     row = db.session.execute(
         select(
@@ -304,7 +305,7 @@ def run_of(day: date) -> dict[str, Any]:
             counted(MessageState.DELIVERED).label("delivered"),
             func.count()
             .filter(
-                found.state == str(MessageState.FAILED),
+                found.state == MessageState.FAILED,
                 or_(found.last_error.is_(None), ~no_forecast),
             )
             .label("failed"),

@@ -21,7 +21,7 @@ from project.core.work.queues import QueueName, Wakeup
 from project.extensions import db
 from project.weather.messages import queries, rejections
 from project.weather.settings import SmsSettings
-from project.weather.states import MessageEventKind, MessageState, message_states_before
+from project.weather.states import MESSAGE_MOVES, MessageEventKind, MessageState
 
 SELF_RECEIPTS_DUE = Wakeup(
     "self_receipts", QueueName.DEFAULT, "project.weather.messages.jobs.send_self_receipts"
@@ -64,7 +64,7 @@ def hear_receipt(
         .values(
             message_id=message_id,
             msgid=msgid,
-            kind=str(MessageEventKind.RECEIPT),
+            kind=MessageEventKind.RECEIPT,
             gateway=gateway,
             status=status,
             body=body,
@@ -98,9 +98,9 @@ def _move(message_id: UUID, state: MessageState, status: str) -> None:
     # Who says that it was delivered has accepted it, though the answer may not be recorded yet.
     db.session.execute(
         update(table)
-        .where(table.c.id == message_id, table.c.state.in_(message_states_before(state)))
+        .where(table.c.id == message_id, table.c.state.in_(MESSAGE_MOVES.before(state)))
         .values(
-            state=str(state),
+            state=state,
             accepted_at=func.coalesce(table.c.accepted_at, now),
             delivered_at=None if failed else now,
             failed_at=now if failed else table.c.failed_at,
@@ -122,7 +122,7 @@ def expire_some() -> int:
     expired = db.session.execute(
         update(table)
         .where(table.c.id.in_(chosen))
-        .values(state=str(MessageState.EXPIRED), due_at=None, **RELEASED)
+        .values(state=MessageState.EXPIRED, due_at=None, **RELEASED)
         .returning(table.c.id)
     )
     return len(expired.all())

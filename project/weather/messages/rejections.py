@@ -21,10 +21,10 @@ from project.weather.messages import queries
 from project.weather.messages.opt_outs import stop
 from project.weather.settings import SmsSettings
 from project.weather.states import (
+    MESSAGE_MOVES,
     EndReason,
     MessageState,
     SubscriberState,
-    message_states_before,
 )
 
 # What gateways call it, without signs between the words.
@@ -59,7 +59,7 @@ def hear_later(message_id: UUID, reason: str) -> None:
     """Act upon a refusal that only the receipt tells; one that is told again counts once."""
     table = queries.messages
     waiting = select(table.c.id, table.c.msisdn, table.c.local_date).where(
-        table.c.id == message_id, table.c.state.in_(message_states_before(MessageState.FAILED))
+        table.c.id == message_id, table.c.state.in_(MESSAGE_MOVES.before(MessageState.FAILED))
     )
     message = db.session.execute(waiting).one_or_none()
     if message is not None:
@@ -129,7 +129,7 @@ def _end(subscriber_ids: Sequence[int], now: datetime) -> None:
     table = queries.subscribers
     db.session.execute(
         update(table)
-        .where(table.c.id.in_(subscriber_ids), table.c.state == str(SubscriberState.ACTIVE))
+        .where(table.c.id.in_(subscriber_ids), table.c.state == SubscriberState.ACTIVE)
         .values(ended(EndReason.UNREACHABLE, now) | {"billing_due_at": now})
     )
     wake_billing()

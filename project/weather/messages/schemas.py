@@ -4,11 +4,9 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, validate
 
-from project.core.http.input import InputSchema, Moment, PageSchema, Text
+from project.core.http.input import Choice, InputSchema, Moment, PageSchema, Text
 from project.weather.input import Msisdn, MsisdnOfGateway
 from project.weather.states import MessageState
-
-STATE = validate.OneOf([str(state) for state in MessageState])
 
 
 class MessageSchema(Schema):
@@ -18,7 +16,7 @@ class MessageSchema(Schema):
     msisdn = fields.String(required=True)
     date = fields.Date(required=True, attribute="local_date")
     text = fields.String(required=True)
-    state = fields.String(required=True, validate=STATE)
+    state = Choice(MessageState, required=True)
     gateway = fields.String(required=True, allow_none=True)
     attempts = fields.Integer(required=True)
     last_error = fields.String(required=True, allow_none=True)
@@ -49,7 +47,7 @@ class MessageQuerySchema(PageSchema):
 
     msisdn = Msisdn()
     date = fields.Date()
-    state = fields.String(validate=STATE)
+    state = Choice(MessageState)
 
 
 class MessageRunSchema(Schema):

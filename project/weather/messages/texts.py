@@ -50,12 +50,12 @@ def has_forecast(fcat24: str | None, fcat48: str | None) -> bool:
     return any(_clean(one or "") for one in (fcat24, fcat48))
 
 
-def message_text(language: str, fcat24: str, fcat48: str, *, unit: str = "") -> str:
+def message_text(language: Language, fcat24: str, fcat48: str, *, unit: str = "") -> str:
     """Return the text; forecasts are shortened so that it fits one SMS, the template never is.
 
     A forecast that is a bare number is one of this unit.
     """
-    template = TEMPLATES[Language(language)]
+    template = TEMPLATES[language]
     today, tomorrow = (_with_unit(_clean(one), unit) or NO_TEXT for one in (fcat24, fcat48))
     plain = [_plain(one) for one in (today, tomorrow)]
     if is_gsm(template + "".join(plain)):

@@ -19,7 +19,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Row,
-    Table,
     and_,
     case,
     delete,
@@ -35,12 +34,13 @@ from project.core import clock
 from project.core.db import bulk
 from project.core.db.locks import Lock, hold, hold_shared
 from project.core.db.models import Timestamp
+from project.core.db.rows import table_of
 from project.extensions import db
 from project.weather import billing_sync
 from project.weather.forecasts.nearest import Nearest, nearest_to
 from project.weather.models import AbsentSubscriber, SmsStop, Subscriber
 from project.weather.numbers import language_of
-from project.weather.states import EndReason, Plan, RowOutcome, SubscriberState, may_subscriber_move
+from project.weather.states import SUBSCRIBER_MOVES, EndReason, Plan, RowOutcome, SubscriberState
 
 INSERTED = (
     "customer_id",
@@ -59,14 +59,14 @@ INSERTED = (
     "subscription_event_at",
     "place_event_at",
 )
-ACTIVE, CANCELED = str(SubscriberState.ACTIVE), str(SubscriberState.CANCELED)
+ACTIVE, CANCELED = SubscriberState.ACTIVE, SubscriberState.CANCELED
 TICK = timedelta(microseconds=1)
 # What counts of two that happened to a number at the same time: the same in whatever order they
 # come. Nobody is charged who may have left.
-_RANKS = {str(Plan.DAILY): 0, str(Plan.WEEKLY): 1, CANCELED: 2}
+_RANKS: dict[Plan | None, int] = {Plan.DAILY: 0, Plan.WEEKLY: 1, None: 2}
 
-subscribers: Table = Subscriber.__table__  # type: ignore[assignment]
-absents: Table = AbsentSubscriber.__table__  # type: ignore[assignment]
+subscribers = table_of(Subscriber)
+absents = table_of(AbsentSubscriber)
 
 Known: TypeAlias = Row[*tuple[Any, ...]]
 
@@ -128,11 +128,11 @@ class _Change:
 
     row: Known | None
     msisdn: str
-    state: str
-    plan: str
+    state: SubscriberState
+    plan: Plan
     event_at: datetime | None
     place: Relocation
-    end_reason: str | None
+    end_reason: EndReason | None
 
 
 def zone_at(lat: float, lon: float) -> str:
@@ -219,9 +219,7 @@ class _Batch:
     def _is_stopped(self, one: Addition, row: Known | None) -> bool:
         if one.msisdn in self.stopped:
             return True
-        return row is not None and not may_subscriber_move(
-            SubscriberState(row.state), SubscriberState.ACTIVE
-        )
+        return row is not None and not SUBSCRIBER_MOVES.allows(row.state, ACTIVE)
 
     def _create(self, one: Addition) -> Result:
         absent = self.absent.get(one.msisdn)
@@ -234,7 +232,7 @@ class _Batch:
         if absent is not None and not _moves(absent, place):
             lat, lon = absent.lat, absent.lon
             place = Relocation(one.msisdn, lat, lon, nearest_to(lat, lon), moved_at)
-        change = _Change(None, one.msisdn, ACTIVE, str(one.plan), at, place, None)
+        change = _Change(None, one.msisdn, ACTIVE, one.plan, at, place, None)
         self.created.append(change)
         return _CREATED
 
@@ -243,7 +241,7 @@ class _Batch:
         change = _unchanged(row)
         older_than = None
         if not isinstance(one, Relocation):
-            wanted = CANCELED if isinstance(one, Cancellation) else str(one.plan)
+            wanted = None if isinstance(one, Cancellation) else one.plan
             if _subscribes(row, wanted, at):
                 _subscribe(change, wanted, at)
             else:
@@ -274,11 +272,11 @@ def _time_of(at: datetime | None, now: datetime, *known: datetime | None) -> dat
     return at or max([now, *(one + TICK for one in known if one is not None)])
 
 
-def _subscribes(row: Known, wanted: str, at: datetime) -> bool:
-    """Tell whether a plan or a cancellation is no older than what is known."""
+def _subscribes(row: Known, wanted: Plan | None, at: datetime) -> bool:
+    """Tell whether a plan, or none in a cancellation, is no older than what is known."""
     if row.subscription_event_at is None:
         return True
-    has = row.plan if row.state == ACTIVE else CANCELED
+    has = row.plan if row.state is ACTIVE else None
     return bool((at, _RANKS[wanted]) >= (row.subscription_event_at, _RANKS[has]))
 
 
@@ -290,13 +288,13 @@ def _moves(row: Known, place: Relocation) -> bool:
     return bool(wanted >= (row.place_event_at, row.lat, row.lon))
 
 
-def _subscribe(change: _Change, wanted: str, at: datetime) -> None:
+def _subscribe(change: _Change, wanted: Plan | None, at: datetime) -> None:
     change.event_at = at
-    if wanted != CANCELED:
+    if wanted is not None:
         change.state, change.plan, change.end_reason = ACTIVE, wanted, None
-    elif change.state == ACTIVE or change.end_reason == EndReason.UNPAID:
+    elif change.state is ACTIVE or change.end_reason is EndReason.UNPAID:
         # Whom only the money was missing, money revives no more.
-        change.state, change.end_reason = CANCELED, str(EndReason.REQUESTED)
+        change.state, change.end_reason = CANCELED, EndReason.REQUESTED
 
 
 def _unchanged(row: Known) -> _Change:
@@ -482,7 +480,7 @@ def _inserted(one: _Change, customer_id: int, moment: str) -> tuple[Any, ...]:
     return (
         customer_id,
         one.msisdn,
-        str(language_of(one.msisdn)),
+        language_of(one.msisdn),
         one.plan,
         one.state,
         moment,
@@ -513,7 +511,8 @@ def _update(changed: Sequence[_Change], now: datetime) -> None:
         "canceled_at": [_canceled_at(row, one, now) for row, one in pairs],
         "end_reason": [one.end_reason for _, one in pairs],
         "refused_messages": [
-            0 if one.state == ACTIVE != row.state else row.refused_messages for row, one in pairs
+            0 if one.state is ACTIVE and row.state is not ACTIVE else row.refused_messages
+            for row, one in pairs
         ],
         "updated_at": [now] * len(pairs),
         "lat": [one.place.lat for _, one in pairs],
@@ -551,9 +550,9 @@ def _is_for_billing(row: Known, change: _Change, zone: str) -> bool:
 
 
 def _canceled_at(row: Known, change: _Change, now: datetime) -> datetime | None:
-    if change.state == ACTIVE:
+    if change.state is ACTIVE:
         return None
-    return now if row.state == ACTIVE else row.canceled_at
+    return now if row.state is ACTIVE else row.canceled_at
 
 
 def _zone_of(row: Known, place: Relocation) -> str:

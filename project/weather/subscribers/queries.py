@@ -12,7 +12,7 @@ from project.weather import serviceability
 from project.weather.models import Message, Subscriber
 from project.weather.states import SubscriberState
 
-ACTIVE = str(SubscriberState.ACTIVE)
+ACTIVE = SubscriberState.ACTIVE
 
 
 def listed_subscribers(filters: Mapping[str, Any]) -> Select[Any]:
@@ -55,7 +55,7 @@ def shown(found: Sequence[Subscriber]) -> list[dict[str, Any]]:
             "canceled_at": one.canceled_at,
             "end_reason": one.end_reason,
             "refused_messages": one.refused_messages,
-            "obstacle": obstacles.get(one.customer_id) if one.state == ACTIVE else None,
+            "obstacle": obstacles.get(one.customer_id) if one.state is ACTIVE else None,
         }
         for one in found
     ]

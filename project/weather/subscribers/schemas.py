@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, pre_load, validates_schema
 
-from project.core.http.input import Id, InputSchema, Moment, PageSchema
+from project.core.http.input import Choice, Id, InputSchema, Moment, PageSchema
 from project.weather.input import Degrees, Msisdn, ServedMsisdn
 from project.weather.serviceability import Obstacle
 from project.weather.states import (
@@ -16,9 +16,7 @@ from project.weather.states import (
     SubscriberState,
 )
 
-PLAN = validate.OneOf([str(plan) for plan in Plan])
-STATE = validate.OneOf([str(state) for state in SubscriberState])
-WANTED_STATE = validate.OneOf([str(SubscriberState.ACTIVE), str(SubscriberState.CANCELED)])
+WANTED_STATES = (SubscriberState.ACTIVE, SubscriberState.CANCELED)
 
 
 class NearestForecastSchema(Schema):
@@ -33,9 +31,7 @@ class LastMessageSchema(Schema):
 
     id = fields.UUID(required=True)
     date = fields.Date(required=True)
-    state = fields.String(
-        required=True, validate=validate.OneOf([str(state) for state in MessageState])
-    )
+    state = Choice(MessageState, required=True)
 
 
 class SubscriberSchema(Schema):
@@ -44,31 +40,29 @@ class SubscriberSchema(Schema):
     msisdn = fields.String(required=True)
     lat = fields.Float(required=True)
     lon = fields.Float(required=True)
-    plan = fields.String(required=True, validate=PLAN)
-    state = fields.String(required=True, validate=STATE)
-    language = fields.String(
-        required=True, validate=validate.OneOf([str(language) for language in Language])
-    )
+    plan = Choice(Plan, required=True)
+    state = Choice(SubscriberState, required=True)
+    language = Choice(Language, required=True)
     zone = fields.String(required=True)
     forecast = fields.Nested(NearestForecastSchema, required=True, allow_none=True)
     next_billing_date = Moment(required=True, allow_none=True)
     last_message = fields.Nested(LastMessageSchema, required=True, allow_none=True)
     created_at = Moment(required=True)
     canceled_at = Moment(required=True, allow_none=True)
-    end_reason = fields.String(
+    end_reason = Choice(
+        EndReason,
         required=True,
         allow_none=True,
-        validate=validate.OneOf([str(reason) for reason in EndReason]),
         metadata={
             "description": "Why it is not active: `requested`, `unpaid` (it comes back by itself if"
             " the money comes after all), `unreachable` (its gateway refused too many messages in"
             " a row), or `stop`."
         },
     )
-    obstacle = fields.String(
+    obstacle = Choice(
+        Obstacle,
         required=True,
         allow_none=True,
-        validate=validate.OneOf([str(obstacle) for obstacle in Obstacle]),
         metadata={"description": "Why it is not charged now: nothing could be sent for it."},
     )
     refused_messages = fields.Integer(
@@ -80,8 +74,8 @@ class SubscriberSchema(Schema):
 class SubscriberQuerySchema(PageSchema):
     """Which subscribers to list; `forecast` is a gid."""
 
-    plan = fields.String(validate=PLAN)
-    state = fields.String(validate=STATE)
+    plan = Choice(Plan)
+    state = Choice(SubscriberState)
     forecast = Id()
     msisdn = Msisdn()
 
@@ -93,7 +87,7 @@ class SubscriberValuesSchema(InputSchema):
 
     lat = Degrees(90, required=True)
     lon = Degrees(180, required=True)
-    plan = fields.String(required=True, validate=PLAN)
+    plan = Choice(Plan, required=True)
 
 
 class SubscriberCreateSchema(SubscriberValuesSchema):
@@ -108,7 +102,7 @@ class SubscriberReplaceSchema(SubscriberValuesSchema):
     What is shown of one is taken as it is: what only we say of it is passed over.
     """
 
-    state = fields.String(validate=WANTED_STATE)
+    state = Choice(WANTED_STATES)
 
     @pre_load
     def _pass_over_what_is_only_shown(self, data: Any, **_: Any) -> Any:
@@ -126,8 +120,8 @@ class SubscriberChangeSchema(InputSchema):
 
     lat = Degrees(90)
     lon = Degrees(180)
-    plan = fields.String(validate=PLAN)
-    state = fields.String(validate=WANTED_STATE)
+    plan = Choice(Plan)
+    state = Choice(WANTED_STATES)
 
     @validates_schema
     def _something_changes(self, data: dict[str, Any], **_: Any) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlalchemy import select
 
+from project.core.db.rows import current
 from project.core.errors import Conflict, NotFound
 from project.extensions import db
 from project.weather import billing_sync
 from project.weather.forecasts.nearest import nearest_to
 from project.weather.models import Subscriber
-from project.weather.states import Plan, RowOutcome, SubscriberState
+from project.weather.states import RowOutcome, SubscriberState
 from project.weather.subscribers import changes
 from project.weather.subscribers.changes import (
     Addition,
@@ -25,7 +26,7 @@ def create_subscriber(values: Mapping[str, Any]) -> Subscriber:
     """Add a number, or start one again that left. Raises Conflict for one that is there."""
     msisdn = values["msisdn"]
     known = _found(msisdn)
-    if known is not None and known.state == SubscriberState.ACTIVE:
+    if known is not None and known.state is SubscriberState.ACTIVE:
         raise Conflict(f"{msisdn} is a subscriber already.", {"msisdn": ["Already there."]})
     _add(msisdn, values)
     return existing_subscriber(msisdn)
@@ -41,13 +42,13 @@ def change_subscriber(msisdn: str, values: Mapping[str, Any]) -> Subscriber:
         "state": known.state,
     }
     wanted |= values
-    if known.state == SubscriberState.STOPPED != wanted["state"]:
+    if known.state is SubscriberState.STOPPED is not wanted["state"]:
         raise _said_stop(msisdn)
     says_place = "lat" in values or "lon" in values
-    if wanted["state"] == SubscriberState.ACTIVE and ("plan" in values or "state" in values):
+    if wanted["state"] is SubscriberState.ACTIVE and ("plan" in values or "state" in values):
         _add(msisdn, wanted, says_place=says_place)
     else:
-        if values.get("state") == SubscriberState.CANCELED:
+        if values.get("state") is SubscriberState.CANCELED:
             _apply(Cancellation(msisdn))
         if says_place:
             lat, lon = wanted["lat"], wanted["lon"]
@@ -80,17 +81,14 @@ def _not_found(msisdn: str) -> NotFound:
 
 
 def _found(msisdn: str) -> Subscriber | None:
-    return db.session.scalars(
-        select(Subscriber)
-        .where(Subscriber.msisdn == msisdn)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    wanted = select(Subscriber).where(Subscriber.msisdn == msisdn)
+    return db.session.scalars(current(wanted)).one_or_none()
 
 
 def _add(msisdn: str, values: Mapping[str, Any], *, says_place: bool = True) -> None:
     lat, lon = values["lat"], values["lon"]
     near = nearest_to(lat, lon)
-    addition = Addition(msisdn, Plan(values["plan"]), lat, lon, near, says_place=says_place)
+    addition = Addition(msisdn, values["plan"], lat, lon, near, says_place=says_place)
     if _apply(addition) is RowOutcome.STOPPED:
         raise _said_stop(msisdn)
 

@@ -34,7 +34,7 @@ from project.weather import billing_sync, local_time
 from project.weather.messages import jobs, service
 from project.weather.messages.delivery import MessageDelivery
 from project.weather.models import Message, Subscriber
-from project.weather.states import MessageState, may_message_move
+from project.weather.states import MESSAGE_MOVES, MessageState
 from tests.time_machine import Clock
 from tests.weather.messages.station import Station, end_leases, rested_out
 
@@ -294,7 +294,7 @@ class Machine(RuleBasedStateMachine):
         for number in self.numbers:
             for message in self.station.messages(number):
                 new = MessageState(message.state)
-                assert may_message_move(self.states.get(message.id, new), new)
+                assert MESSAGE_MOVES.allows(self.states.get(message.id, new), new)
                 self.states[message.id] = new
                 assert (message.due_at is None) == (
                     new not in (MessageState.PENDING, MessageState.ACCEPTED)
