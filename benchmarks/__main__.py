@@ -17,8 +17,9 @@ from benchmarks import (
     reports,
     wrk,
 )
-from benchmarks.report import Row, as_json, print_table
-from benchmarks.rig import Options, Rig, running_rig
+from benchmarks.load import LoadError
+from benchmarks.report import Row, as_json, failed, print_table
+from benchmarks.rig import BenchmarkError, Options, Rig, running_rig
 
 MEASUREMENTS: Mapping[str, Callable[[Rig], list[Row]]] = {
     "check": checks.measure,
@@ -59,15 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with running_rig(options) as rig:
         for name in parsed.only or MEASUREMENTS:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
-            rig.machine.begin()
-            measured = MEASUREMENTS[name](rig)
-            share = rig.machine.foreign_share()
-            rows += [replace(row, foreign_share=share) for row in measured]
+            rows += _measure(rig, name)
     notes = _notes(options)
     print_table(rows, title="Perennial's benchmarks", notes=notes)
     if parsed.json:
         parsed.json.write_text(as_json(rows, notes=notes, options=asdict(options)) + "\n")
     return 1 if any(row.met is False for row in rows) else 0
+
+
+def _measure(rig: Rig, name: str) -> list[Row]:
+    """Return the rows, or one that says why there are none: the others are worth having."""
+    rig.machine.begin()
+    try:
+        rows = MEASUREMENTS[name](rig)
+    except (BenchmarkError, LoadError) as error:
+        rows = [failed(name, error)]
+    share = rig.machine.foreign_share()
+    return [replace(row, foreign_share=share) for row in rows]
 
 
 def _notes(options: Options) -> list[str]:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from benchmarks import data, sizes
+from benchmarks import callbacks, data, sizes
 from benchmarks.peers.rq_jobs import charge_some
 from benchmarks.report import Figure, Row, at_least
 from benchmarks.rig import BenchmarkError, Rig
@@ -21,6 +21,8 @@ PEER = 1_200
 MILLION = 1_000_000
 PROVIDER_SECONDS = 0.1
 WANTED_RATIO = 8.0
+WANTED_OF_CALLBACKS = 0.6
+ENDPOINTS = 50
 WANTED_RATIO_OF_SIZES = 0.8
 WARM_UP_SHARE = 0.1
 
@@ -39,6 +41,12 @@ PAID = "SELECT count(*) FROM payments WHERE state = 'succeeded'"
 PAYERS = "SELECT count(DISTINCT subscription_id) FROM payments WHERE state = 'succeeded'"
 TOLD = "SELECT count(DISTINCT subject_id) FROM events WHERE type = 'package.renewed'"
 
+UNSENT = "SELECT 1 FROM callbacks WHERE due_at <= now() LIMIT 1"
+DELIVERED = "SELECT count(*) FROM callbacks WHERE state = 'delivered'"
+
+_ENDPOINTS = """
+    UPDATE companies SET endpoint_id = (CAST(:ids AS bigint[]))[1 + id % :count]
+"""
 _PACKAGE = """
     INSERT INTO packages (name, price, currency, period, period_count, status, retry_attempts,
                           retry_interval_seconds, at_retry_end, created_at)
@@ -89,14 +97,16 @@ _KNOWN = """
 
 
 def measure_against_peer(rig: Rig) -> list[Row]:
-    """Measure autopayments and their peer in turn."""
+    """Measure autopayments, their peer, the same with callbacks sent, and these alone, in turn."""
     due, of_peer = rig.options.size(DUE), rig.options.size(PEER)
     _run_ours(rig, round(due * WARM_UP_SHARE))
     _run_peer(rig, round(of_peer * WARM_UP_SHARE))
-    ours, theirs = [], []
+    ours, theirs, both, alone = [], [], [], []
     for _ in range(rig.options.rounds):
         ours.append(_run_ours(rig, due))
         theirs.append(_run_peer(rig, of_peer))
+        both.append(_run_ours_and_deliver(rig, due))
+        alone.append(callbacks.deliver(rig, due, endpoints=ENDPOINTS).per_second)
     return [
         at_least(
             f"autopayments, {due:,} due, provider answers in 100 ms",
@@ -104,7 +114,14 @@ def measure_against_peer(rig: Rig) -> list[Row]:
             f"jobs on RQ, commits per subscription (rate over {of_peer:,})",
             Figure(tuple(theirs), "/s"),
             WANTED_RATIO,
-        )
+        ),
+        at_least(
+            "the same, the callbacks of it, until the last is there",
+            Figure(tuple(both), "/s"),
+            f"as many callbacks alone, {ENDPOINTS} endpoints",
+            Figure(tuple(alone), "/s"),
+            WANTED_OF_CALLBACKS,
+        ),
     ]
 
 
@@ -141,9 +158,25 @@ def _run_ours(rig: Rig, due: int) -> float:
 
 
 def _time_ours(rig: Rig, due: int) -> float:
-    seconds = rig.seconds_until_none(UNFINISHED, lambda: wake(CHARGES_DUE))
+    seconds = rig.seconds_until_none(UNFINISHED, _wake_charges)
     _require_each_once(rig, due)
     return due / seconds
+
+
+def _run_ours_and_deliver(rig: Rig, due: int) -> float:
+    """Return how many callbacks a second arrived of what the workers charged."""
+    _fill(rig, due, due)
+    made = data.make_apps(rig, ENDPOINTS, lambda number: f"company-{number}")
+    ids = [app.endpoint_id for app in made]
+    rig.execute(_ENDPOINTS, ids=ids, count=len(ids))
+    rig.settle()
+    seconds = rig.seconds_until_none(f"({UNFINISHED}) UNION ALL ({UNSENT})", _wake_charges)
+    _require_each_once(rig, due)
+    return float(rig.value(DELIVERED)) / seconds
+
+
+def _wake_charges() -> None:
+    wake(CHARGES_DUE)
 
 
 def _run_peer(rig: Rig, due: int) -> float:

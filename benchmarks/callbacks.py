@@ -11,7 +11,7 @@ from benchmarks.load import generate_load, post
 from benchmarks.peers.installed import Missing
 from benchmarks.peers.queues import QUEUES, Queue
 from benchmarks.peers.rq_jobs import deliver_some
-from benchmarks.report import Figure, Row, at_least, at_most, not_measured
+from benchmarks.report import Figure, Row, at_least, at_most, compared, not_measured
 from benchmarks.rig import BenchmarkError, Rig
 from project.callbacks.service import CALLBACKS_DUE
 from project.callbacks.settings import CallbackSettings
@@ -61,26 +61,30 @@ class Endpoints:
 
 @dataclass(frozen=True)
 class Run:
-    """Callbacks to healthy endpoints: how many a second, and the 99th percentile of the delay."""
+    """Callbacks to healthy endpoints: how many a second, and the 99th percentile of the delay.
+
+    `processor_ms` is what each cost the copy, the receiver left out.
+    """
 
     per_second: float
     p99_seconds: float
+    processor_ms: float
 
 
 def measure_against_peers(rig: Rig) -> list[Row]:
     """Measure delivery, its peers, and what the inbox itself can take, in turn."""
     due, of_rq = rig.options.size(DUE), rig.options.size(RQ_DUE)
     work = f"callbacks, {due:,} due, {ENDPOINTS} fast endpoints"
-    _run_ours(rig, round(due * WARM_UP_SHARE))
+    deliver(rig, round(due * WARM_UP_SHARE))
     _run_rq(rig, round(of_rq * WARM_UP_SHARE))
     ours, on_rq, ceiling = [], [], []
     queues = _Queues(rig, ENDPOINTS)
     for _ in range(rig.options.rounds):
-        ours.append(_run_ours(rig, due).per_second)
+        ours.append(deliver(rig, due))
         on_rq.append(_run_rq(rig, of_rq))
         queues.run(rig.options.size(QUEUE_DUE))
         ceiling.append(_ceiling(rig))
-    rate = Figure(tuple(ours), "/s")
+    rate = _rates(ours)
     return [
         at_least(
             work,
@@ -89,7 +93,7 @@ def measure_against_peers(rig: Rig) -> list[Row]:
             Figure(tuple(on_rq), "/s"),
             WANTED_OF_RQ,
         ),
-        *queues.rows(work, rate, WANTED_OF_QUEUES),
+        *queues.rows(work, ours, WANTED_OF_QUEUES),
         at_least(
             "the same",
             rate,
@@ -103,18 +107,17 @@ def measure_against_peers(rig: Rig) -> list[Row]:
 def measure_slow_endpoints(rig: Rig) -> list[Row]:
     """Measure delivery to few endpoints that take their time to answer, and its peers, in turn."""
     due = rig.options.size(FEW_DUE)
-    _run_ours(rig, round(due * WARM_UP_SHARE), endpoints=FEW_ENDPOINTS, seconds=SLOW_SECONDS)
+    deliver(rig, round(due * WARM_UP_SHARE), endpoints=FEW_ENDPOINTS, seconds=SLOW_SECONDS)
     ours = []
     queues = _Queues(rig, FEW_ENDPOINTS, SLOW_SECONDS)
     for _ in range(rig.options.rounds):
-        run = _run_ours(rig, due, endpoints=FEW_ENDPOINTS, seconds=SLOW_SECONDS)
-        ours.append(run.per_second)
+        ours.append(deliver(rig, due, endpoints=FEW_ENDPOINTS, seconds=SLOW_SECONDS))
         queues.run(rig.options.size(QUEUE_DUE))
     work = (
         f"callbacks, {due:,} due, {FEW_ENDPOINTS} endpoints that answer in "
         f"{SLOW_SECONDS * 1000:g} ms"
     )
-    return queues.rows(work, Figure(tuple(ours), "/s"), WANTED_OF_QUEUES_WHEN_SLOW)
+    return queues.rows(work, ours, WANTED_OF_QUEUES_WHEN_SLOW)
 
 
 class _Queues:
@@ -124,7 +127,7 @@ class _Queues:
         self._rig = rig
         self._endpoints = endpoints
         self._seconds = seconds
-        self._rates: dict[str, list[float]] = {queue.name: [] for queue in QUEUES}
+        self._runs: dict[str, list[Run]] = {queue.name: [] for queue in QUEUES}
         self._missing: dict[str, Missing] = {}
 
     def run(self, due: int) -> None:
@@ -132,37 +135,40 @@ class _Queues:
         for queue in QUEUES:
             if queue.name not in self._missing:
                 try:
-                    self._rates[queue.name].append(self._run(queue, due))
+                    self._runs[queue.name].append(self._run(queue, due))
                 except Missing as reason:
                     self._missing[queue.name] = reason
 
-    def _run(self, queue: Queue, due: int) -> float:
+    def _run(self, queue: Queue, due: int) -> Run:
         data.empty_tables(self._rig)
         _set_latency(self._rig, self._seconds)
         base = f"{self._rig.simulator.base_url}/inbox/healthy"
         urls = [f"{base}/{number}" for number in range(self._endpoints)]
-        queue.deliver(self._rig, due, urls, BODY, in_flight=_in_flight(self._rig))
+        cost = queue.deliver(self._rig, due, urls, BODY, in_flight=_in_flight(self._rig))
         arrived = sorted(_arrivals(self._rig, due).values())
-        return (due - 1) / (arrived[-1] - arrived[0])
+        first, last = arrived[0], arrived[-1]
+        return Run((due - 1) / (last - first), _p99([at - first for at in arrived]), cost)
 
-    def rows(self, work: str, ours: Figure, wanted: float) -> list[Row]:
+    def rows(self, work: str, ours: Sequence[Run], wanted: float) -> list[Row]:
         """Compare with each; the best of them has the last word, as all must be beaten."""
-        return [
-            not_measured(work, ours, name, self._missing[name])
-            if name in self._missing
-            else at_least(work, ours, name, Figure(tuple(rates), "/s"), wanted)
-            for name, rates in self._rates.items()
-        ]
+        rows = []
+        for name, theirs in self._runs.items():
+            if name in self._missing:
+                rows.append(not_measured(work, _rates(ours), name, self._missing[name]))
+                continue
+            rows.append(at_least(work, _rates(ours), name, _rates(theirs), wanted))
+            rows.append(compared("its processor time", _costs(ours), name, _costs(theirs)))
+        return rows
 
 
 def measure_hanging(rig: Rig) -> list[Row]:
     """Measure delivery with and without hanging endpoints, all due at once and steadily."""
     due = rig.options.size(DUE)
-    _run_ours(rig, round(due * WARM_UP_SHARE))
+    deliver(rig, round(due * WARM_UP_SHARE))
     without, hanging, steady = [], [], []
     for _ in range(rig.options.rounds):
-        without.append(_run_ours(rig, due))
-        hanging.append(_run_ours(rig, due, hanging=True))
+        without.append(deliver(rig, due))
+        hanging.append(deliver(rig, due, hanging=True))
         steady.append(_run_steadily(rig))
     a_fifth = f"{100 // HANGING_EVERY} % of the endpoints hanging"
     return [
@@ -192,13 +198,18 @@ def _rates(runs: Sequence[Run]) -> Figure:
     return Figure(tuple(run.per_second for run in runs), "/s")
 
 
+def _costs(runs: Sequence[Run]) -> Figure:
+    return Figure(tuple(run.processor_ms for run in runs), "ms each")
+
+
 def _delays(runs: Sequence[Run]) -> Figure:
     return Figure(tuple(run.p99_seconds for run in runs), "s")
 
 
-def _run_ours(
+def deliver(
     rig: Rig, due: int, *, endpoints: int = ENDPOINTS, seconds: float = 0.0, hanging: bool = False
 ) -> Run:
+    """Let the workers deliver so many callbacks, from the wake-up until none is due."""
     made = _make_endpoints(rig, endpoints, hanging=hanging)
     _set_latency(rig, seconds)
     healthy_due = due * len(made.healthy) // len(made.every)
@@ -211,10 +222,12 @@ def _run_ours(
         data.release_deliveries(rig)
         wake(CALLBACKS_DUE)
 
+    before = rig.processor_seconds()
     took = rig.seconds_until_none(UNFINISHED, start, ids=made.healthy)
+    cost = 1000 * (rig.processor_seconds() - before) / due
     rig.require(healthy_due, DELIVERED, ids=made.healthy)
     arrived = _arrivals(rig, healthy_due)
-    return Run(healthy_due / took, _p99([at - started_at for at in arrived.values()]))
+    return Run(healthy_due / took, _p99([at - started_at for at in arrived.values()]), cost)
 
 
 def _run_rq(rig: Rig, due: int) -> float:

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks import pgbench
-from benchmarks.checks import empty_route, served
+from benchmarks.checks import EMPTY_FASTIFY, empty_route, served
 from benchmarks.load import Load, generate_load, post, send_all
 from benchmarks.peers.fastify import Fastify, fastify
-from benchmarks.peers.installed import Missing
+from benchmarks.peers.installed import Missing, optional
 from benchmarks.report import Figure, Row, at_least, at_most, not_measured
 from benchmarks.rig import BenchmarkError, Rig
 from project.clicks.drain import drain_batch
@@ -45,7 +45,7 @@ WANTED_PER_SECOND = 3_000
 WANTED_P99_MS = 100.0
 WANTED_OF_JOBS = 20.0
 WANTED_OF_SINGLES = 20.0
-WANTED_OF_COPY = 0.5
+WANTED_OF_COPY = 0.7
 WANTED_VISIBLE_MS = 5_000.0
 TABLES = "click_inbox, clicks, click_ids, clicks_daily, click_days, click_dead, click_exports"
 
@@ -100,30 +100,29 @@ def measure_singles(rig: Rig) -> list[Row]:
 
 def measure_against_node(rig: Rig) -> list[Row]:
     """Measure single clicks against a service in Node, and against what Postgres commits."""
-    try:
-        with fastify(rig) as service:
-            return _against_node(rig, service)
-    except Missing as reason:
-        return _against_node(rig, None, reason)
+    with optional(fastify(rig)) as node:
+        return _against_node(rig, node)
 
 
-def _against_node(rig: Rig, node: Fastify | None, reason: Missing | None = None) -> list[Row]:
+def _against_node(rig: Rig, node: Fastify | Missing) -> list[Row]:
     program = pgbench.find()
     seconds = rig.options.seconds(PEER_SECONDS)
     url = f"{rig.stack.api_url}/api/webhook/clicks"
     ours: list[float] = []
     theirs: list[float] = []
+    bare_http: list[float] = []
     commits: list[float] = []
     _empty(rig)
-    for target in (url, *([node.clicks_url] if node else [])):
+    for target in (url, *([] if isinstance(node, Missing) else [node.clicks_url])):
         _send(target, WARM_UP_SECONDS)
     for _ in range(rig.options.rounds):
         rig.wait_until_idle()
         rig.machine.wait_until_quiet()
         ours.append(_send(url, seconds).per_second)
         rig.wait_until_idle()
-        if node:
+        if not isinstance(node, Missing):
             theirs.append(_send(node.clicks_url, seconds).per_second)
+            bare_http.append(_send(node.empty_url, seconds).per_second)
         if program:
             commits.append(
                 pgbench.commits_per_second(rig, program, connections=CONNECTIONS, seconds=seconds)
@@ -135,7 +134,10 @@ def _against_node(rig: Rig, node: Fastify | None, reason: Missing | None = None)
     return [
         at_least(work, rate, peer, Figure(tuple(theirs), "/s"), OF_NODE)
         if theirs
-        else not_measured(work, rate, peer, reason),
+        else not_measured(work, rate, peer, node),
+        at_least("the same", rate, EMPTY_FASTIFY, Figure(tuple(bare_http), "/s"))
+        if bare_http
+        else not_measured("the same", rate, EMPTY_FASTIFY, node),
         at_least(work, rate, bare, Figure(tuple(commits), "/s"), OF_COMMITS)
         if commits
         else not_measured(work, rate, bare, "no pgbench found"),

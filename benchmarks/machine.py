@@ -6,7 +6,7 @@ others' work. Only Linux tells; elsewhere nothing is noted and nobody waits.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +77,14 @@ def read() -> Reading:
         return _NOTHING
     fields = [int(field) for field in (PROC / "stat").read_text().split("\n")[0].split()[1:9]]
     idle = fields[3] + fields[4]
-    return Reading(sum(fields) / _TICKS, (sum(fields) - idle) / _TICKS, _ours() / _TICKS)
+    ours = used_by(os.getpid())
+    return Reading(sum(fields) / _TICKS, (sum(fields) - idle) / _TICKS, ours)
 
 
-def _ours() -> int:
-    """Return the ticks that this process and its descendants have used, the dead included."""
+def used_by(process: int, *, without: Sequence[int] = ()) -> float:
+    """Return the processor seconds of a process and its descendants, `without` some of these."""
+    if not PROC.exists():
+        return 0.0
     used: dict[int, int] = {}
     parents: dict[int, int] = {}
     for folder in PROC.iterdir():
@@ -95,12 +98,13 @@ def _ours() -> int:
         pid = int(folder.name)
         parents[pid] = int(fields[1])
         used[pid] = sum(map(int, fields[11:15]))
-    return sum(ticks for pid, ticks in used.items() if _descends(pid, parents))
+    ticks = sum(ticks for pid, ticks in used.items() if _descends(pid, process, parents, without))
+    return ticks / _TICKS
 
 
-def _descends(pid: int, parents: Mapping[int, int]) -> bool:
-    while pid not in (0, 1):
-        if pid == os.getpid():
+def _descends(pid: int, ancestor: int, parents: Mapping[int, int], without: Sequence[int]) -> bool:
+    while pid not in (0, *without):
+        if pid == ancestor:
             return True
         pid = parents.get(pid, 0)
     return False

@@ -48,4 +48,5 @@ def commits_per_second(rig: Rig, program: str, *, connections: int, seconds: flo
     for line in done.stdout.splitlines():
         if line.startswith("tps = "):
             return float(line.split()[2])
-    raise BenchmarkError(f"pgbench says: {done.stderr.strip()[-300:]}")
+    said = (done.stderr.strip() or done.stdout.strip())[-300:]
+    raise BenchmarkError(f"pgbench ended with {done.returncode} and says: {said}")

@@ -41,7 +41,7 @@ class Row:
     """One line of the table. A row without a target only informs."""
 
     work: str
-    ours: Figure
+    ours: Figure | None
     against: str = ""
     theirs: Figure | None = None
     ratio: float | None = None
@@ -61,9 +61,19 @@ def at_least(
     return Row(work, ours, against, theirs, ratio, f"at least {wanted:g}", ratio >= wanted)
 
 
+def compared(work: str, ours: Figure, against: str, theirs: Figure) -> Row:
+    """Show two figures side by side; there is no target."""
+    return Row(work, ours, against, theirs, ours.median / max(theirs.median, 1e-9))
+
+
 def not_measured(work: str, ours: Figure, against: str, reason: object) -> Row:
     """Say why there is nothing to compare with."""
     return Row(work, ours, f"{against}: skipped, {reason}")
+
+
+def failed(work: str, error: Exception) -> Row:
+    """Say why nothing was measured, which misses every target."""
+    return Row(work, None, f"failed: {error}", met=False)
 
 
 def at_most(work: str, ours: Figure, wanted: float) -> Row:
@@ -98,7 +108,9 @@ def as_json(rows: Sequence[Row], *, notes: Sequence[str], options: dict[str, Any
             "system": platform.platform(),
         },
         "options": options,
-        "rows": [asdict(row) | {"ours_median": row.ours.median} for row in rows],
+        "rows": [
+            asdict(row) | {"ours_median": row.ours.median if row.ours else None} for row in rows
+        ],
         "notes": list(notes),
     }
     return json.dumps(run, indent=2)
@@ -107,7 +119,7 @@ def as_json(rows: Sequence[Row], *, notes: Sequence[str], options: dict[str, Any
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.work,
-        str(row.ours),
+        str(row.ours or ""),
         row.against,
         str(row.theirs) if row.theirs else "",
         f"{row.ratio:.2f}" if row.ratio is not None else "",

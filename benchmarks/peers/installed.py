@@ -3,9 +3,11 @@
 import shutil
 import subprocess
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from ops.environment import PROJECT
 
@@ -15,9 +17,22 @@ COMPLETE = ".complete"
 INSTALL_SECONDS = 180
 OLDEST_NODE = 20
 
+Peer = TypeVar("Peer")
+
 
 class Missing(Exception):
     """A peer cannot be had on this machine; the message says why."""
+
+
+@contextmanager
+def optional(peer: AbstractContextManager[Peer]) -> Iterator[Peer | Missing]:
+    """Give the peer, or why it cannot be had."""
+    with ExitStack() as stack:
+        try:
+            found: Peer | Missing = stack.enter_context(peer)
+        except Missing as reason:
+            found = reason
+        yield found
 
 
 def node_scripts() -> Path:
