@@ -56,6 +56,7 @@ NOT_DOMAINS = {
     "commands",
     "config",
     "core",
+    "everything",
     "extensions",
     "front",
     "redis_pool",

@@ -1,5 +1,7 @@
 """The worker and the scheduler as commands."""
 
+from importlib import import_module
+
 import click
 from flask import current_app
 
@@ -9,6 +11,9 @@ from project.config.kernel import WorkSettings
 from project.core.work import scheduler, worker
 from project.core.work.queues import QueueName, queue_names
 from project.schedule import schedule
+
+WORKERS_NEED = ("phonenumbers", "yookassa.domain.request", "yookassa.domain.response")
+"""What is imported when it is first used elsewhere: on the event loop of a worker, all would wait."""
 
 
 @click.command("worker")
@@ -20,6 +25,8 @@ def run_worker(queues: tuple[str, ...], burst: bool) -> None:
     unknown = sorted(set(queues) - set(known))
     if unknown:
         raise click.ClickException(f"No such queue: {', '.join(unknown)}. There are {known}.")
+    for name in WORKERS_NEED:
+        import_module(name)
     wait_for_services()
     taken = list(queues) or known
     if QueueName.DEFAULT in taken:

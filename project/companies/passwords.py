@@ -1,21 +1,28 @@
 """Passwords: argon2id, long enough, and none of the common ones."""
 
 import hashlib
+from functools import cache
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from marshmallow import ValidationError
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from project.companies.emails import normalised_email
+from project.core.lazy_module import LazyModule
+
+frequency_lists: Any = LazyModule("zxcvbn.frequency_lists")
 
 MIN_LENGTH = 10
 MAX_LENGTH = 200
 # RFC 9106, the second recommended option: 64 MiB, for servers that hash many at once.
 _hasher = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
-_COMMON = frozenset(FREQUENCY_LISTS["passwords"])
-# Verified against when there is no such account, so that the answer takes as long.
-_NOBODY = _hasher.hash("nobody has this password")
+# Verified against when there is no such account, so that the answer takes as long. Nobody has its
+# password: its salt and its hash are random bytes.
+_DUMMY_HASH = (
+    "$argon2id$v=19$m=65536,t=3,p=1$k7WKiecBVQ5GMC2K+lHKWQ"
+    "$nTVkWTaJmbTRrdHJsxeOcz1s6hgp//9zTtEvWNOJRxw"
+)
 
 
 def check_password(password: str) -> None:
@@ -33,12 +40,18 @@ def is_common(password: str) -> bool:
     plain = password.lower()
     stem = plain.rstrip("0123456789!?.")
     halves = plain[: len(plain) // 2], plain[len(plain) // 2 :]
+    common = _common_passwords()
     return (
-        plain in _COMMON
+        plain in common
         or len(set(plain)) <= 3
-        or stem in _COMMON
-        or (halves[0] == halves[1] and halves[0] in _COMMON)
+        or stem in common
+        or (halves[0] == halves[1] and halves[0] in common)
     )
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    return frozenset(frequency_lists.FREQUENCY_LISTS["passwords"])
 
 
 def account_key(email: str) -> str:
@@ -55,7 +68,7 @@ def hash_password(password: str) -> str:
 def is_password(password: str, password_hash: str | None) -> bool:
     """Tell whether it is the password; takes as long when there is no account."""
     try:
-        matches = _hasher.verify(password_hash or _NOBODY, password)
+        matches = _hasher.verify(password_hash or _DUMMY_HASH, password)
     except (VerificationError, InvalidHashError):
         return False
     return matches and password_hash is not None

@@ -11,15 +11,10 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Any
 
-import phonenumbers
-from phonenumbers import (
-    COUNTRY_CODE_TO_REGION_CODE,
-    NumberParseException,
-    PhoneMetadata,
-    PhoneNumberType,
-)
-
+from project.core.lazy_module import LazyModule
 from project.weather.states import Language
+
+phonenumbers: Any = LazyModule("phonenumbers")
 
 LONGEST_CODE = 3
 HOME_DIGITS = 10
@@ -114,12 +109,12 @@ def _normalized_by_the_book(digits: str, country: "_Country") -> str:
     """
     try:
         number = phonenumbers.parse(f"+{digits}")
-    except NumberParseException as error:
+    except phonenumbers.NumberParseException as error:
         raise ImpossibleNumberError("Not a number of its country.") from error
     read = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if read == f"+{digits}" or phonenumbers.is_valid_number(number):
         if phonenumbers.is_possible_number(number):
-            return read
+            return str(read)
     elif _may_be_long_enough(digits, country):
         return f"+{digits}"
     raise ImpossibleNumberError("Too long or too short for its country.")
@@ -164,11 +159,12 @@ def _country_of(digits: str) -> _Country | None:
 
 @cache
 def _country(code: str) -> _Country | None:
-    regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code))
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code))
     if regions is None:
         return None
     all_metadata = [
-        PhoneMetadata.metadata_for_region_or_calling_code(int(code), name) for name in regions
+        phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(int(code), name)
+        for name in regions
     ]
     main = all_metadata[0]
     assert main is not None
@@ -215,27 +211,35 @@ class NumberKind(StrEnum):
 
 
 _NEVER_BILLED = (NumberKind.PREMIUM_RATE, NumberKind.SHARED_COST, NumberKind.WORLDWIDE)
-_KINDS = {
-    PhoneNumberType.MOBILE: NumberKind.MOBILE,
-    PhoneNumberType.FIXED_LINE_OR_MOBILE: NumberKind.MOBILE,
-    PhoneNumberType.FIXED_LINE: NumberKind.FIXED_LINE,
-    PhoneNumberType.TOLL_FREE: NumberKind.TOLL_FREE,
-    PhoneNumberType.PREMIUM_RATE: NumberKind.PREMIUM_RATE,
-    PhoneNumberType.SHARED_COST: NumberKind.SHARED_COST,
-    PhoneNumberType.UNKNOWN: NumberKind.UNKNOWN,
-}
-_WITHOUT_MESSAGES = frozenset(
-    {
-        PhoneNumberType.FIXED_LINE,
-        PhoneNumberType.TOLL_FREE,
-        PhoneNumberType.PREMIUM_RATE,
-        PhoneNumberType.SHARED_COST,
-        PhoneNumberType.UAN,
-        PhoneNumberType.VOICEMAIL,
-        PhoneNumberType.PAGER,
-    }
+_WITHOUT_MESSAGES = (
+    "FIXED_LINE",
+    "TOLL_FREE",
+    "PREMIUM_RATE",
+    "SHARED_COST",
+    "UAN",
+    "VOICEMAIL",
+    "PAGER",
 )
 _NOWHERE = "001"
+
+
+@cache
+def _kinds() -> dict[int, NumberKind]:
+    types = phonenumbers.PhoneNumberType
+    return {
+        types.MOBILE: NumberKind.MOBILE,
+        types.FIXED_LINE_OR_MOBILE: NumberKind.MOBILE,
+        types.FIXED_LINE: NumberKind.FIXED_LINE,
+        types.TOLL_FREE: NumberKind.TOLL_FREE,
+        types.PREMIUM_RATE: NumberKind.PREMIUM_RATE,
+        types.SHARED_COST: NumberKind.SHARED_COST,
+        types.UNKNOWN: NumberKind.UNKNOWN,
+    }
+
+
+@cache
+def _types_without_messages() -> frozenset[int]:
+    return frozenset(getattr(phonenumbers.PhoneNumberType, name) for name in _WITHOUT_MESSAGES)
 
 
 def kind_of(msisdn: str) -> NumberKind:
@@ -250,9 +254,9 @@ def kind_of(msisdn: str) -> NumberKind:
         # Asking the book takes fifty times as long; it is for what is left.
         return NumberKind.MOBILE
     found = phonenumbers.number_type(phonenumbers.parse(msisdn))
-    if found == PhoneNumberType.UNKNOWN and is_known(msisdn):
+    if found == phonenumbers.PhoneNumberType.UNKNOWN and is_known(msisdn):
         return NumberKind.OTHER
-    return _KINDS.get(found, NumberKind.OTHER)
+    return _kinds().get(found, NumberKind.OTHER)
 
 
 @lru_cache(maxsize=100_000)
@@ -260,7 +264,7 @@ def can_get_messages(msisdn: str) -> bool:
     """Tell whether a normalized number is of a kind that gets messages; not so are fixed lines,
     freephone and premium numbers. One of a kind that nobody knows is.
     """
-    return phonenumbers.number_type(phonenumbers.parse(msisdn)) not in _WITHOUT_MESSAGES
+    return phonenumbers.number_type(phonenumbers.parse(msisdn)) not in _types_without_messages()
 
 
 def refusal(msisdn: str, written: str) -> str | None:

@@ -1,13 +1,20 @@
 """Places and distances on the sphere. Degrees are no plane: the poles make longitudes shrink."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from project.core.lazy_module import LazyModule
 
-Floats: TypeAlias = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+else:
+    np = LazyModule("numpy")
+
+Floats: TypeAlias = "NDArray[np.float64]"
 
 DECIMALS = 9
 """Degrees are kept to a tenth of a millimetre: sines of what is next to nothing are no numbers."""

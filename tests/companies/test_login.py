@@ -241,3 +241,8 @@ def test_an_unknown_token_opens_nothing(shop: Shop, token: str) -> None:
 
     for method, path in (("GET", "/me"), ("GET", "/check"), ("POST", "/packages/pay")):
         assert_problem(shop.call(method, path), 401)
+
+
+def test_the_hash_of_nobody_costs_what_a_new_hash_does() -> None:
+    assert not REAL_HASHER.check_needs_rehash(passwords._DUMMY_HASH)
+    assert not passwords.is_password("nobody has this password", None)

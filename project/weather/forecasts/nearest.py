@@ -6,15 +6,16 @@ forecasts in a box around the place the distances are worked out, so both ways a
 forecasts at the same place the lowest gid is taken. None is given beyond FORECAST_MAX_KM.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 from sqlalchemy import select, text
 
 from project.config.environment import get_settings
 from project.core.db.transaction import transaction
+from project.core.lazy_module import LazyModule
 from project.extensions import db
 from project.weather.forecasts.queries import forecasts_in_box
 from project.weather.models import Forecast
@@ -26,6 +27,13 @@ from project.weather.sphere import (
     distances_m,
     unit_vectors,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LazyModule("numpy")
+pykdtree: Any = LazyModule("pykdtree.kdtree")
 
 READ_AT_ONCE = 20_000
 NO_GID = 0
@@ -86,7 +94,8 @@ class ForecastTree:
         lat, lon = canonical(lat, lon)
         first_of_each = _first_at_each_place(gids, lat, lon)
         self.gids, self.lat, self.lon = gids[first_of_each], lat[first_of_each], lon[first_of_each]
-        self.tree = cKDTree(unit_vectors(self.lat, self.lon)) if len(self.gids) else None
+        vectors = unit_vectors(self.lat, self.lon)
+        self.tree = pykdtree.KDTree(vectors) if len(self.gids) else None
 
     @property
     def is_empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""Twilio: its SDK makes the requests and reads the answers, our client carries them.
+"""Twilio: one call that sends and one that lists, over our own client.
 
 Twilio knows no idempotence key and tells nobody where its receipts go, so a message whose answer
 was lost is known by its time: a number gets one from us a day, so what went to it since the message
@@ -6,24 +6,19 @@ was made is the message. What it says is no proof: yesterday's may have said the
 """
 
 import base64
-import logging
+import hmac
+import json
 from collections.abc import Mapping
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
-
-from twilio.base.exceptions import TwilioException, TwilioRestException
-from twilio.http import AsyncHttpClient
-from twilio.http.response import Response
-from twilio.request_validator import RequestValidator
-from twilio.rest import Client
 
 from project.core.net import http_client
 from project.core.net.http_client import Answer, Request
 from project.weather.gateways.base import Accepted, Gateway, NotTaken, Refused, Sms, Unknown, Word
-from project.weather.gateways.http import shown, trouble_in
+from project.weather.gateways.http import trouble_in
 
-SDK_HOST = "https://api.twilio.com"
 MAX_ANSWER_BYTES = 1_000_000
 LISTED = 20
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
@@ -39,6 +34,7 @@ REFUSED = {
 BUSY = frozenset({401, 403, 404, 429, 503})
 # Statuses of receipts that are an end; the others only say how far it is.
 STATUSES = {"delivered": "delivered", "undelivered": "failed", "failed": "failed"}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Twilio(Gateway):
@@ -48,54 +44,93 @@ class Twilio(Gateway):
         parts = urlsplit(url)
         scheme = "http" if parts.scheme == "twilio+http" else "https"
         host = parts.netloc.rpartition("@")[2]
+        account, self._token = unquote(parts.username or ""), unquote(parts.password or "")
         self.name = f"twilio:{host}"
         self._from = (parse_qs(parts.query).get("from") or [""])[0]
-        self._token = unquote(parts.password or "")
-        self._carrier = _Carrier(f"{scheme}://{host}{parts.path}", deadline_seconds)
-        self._client = Client(unquote(parts.username or ""), self._token, http_client=self._carrier)
+        self._deadline_seconds = deadline_seconds
+        base = f"{scheme}://{host}{parts.path.rstrip('/')}"
+        self._url = f"{base}/2010-04-01/Accounts/{quote(account)}/Messages.json"
+        credentials = base64.b64encode(f"{account}:{self._token}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {credentials}", "Accept": "application/json"}
 
     async def send(self, sms: Sms) -> Word:
         """Send a message, or find the one that was sent."""
         try:
             found = await self._sent_before(sms) if sms.is_repeated else None
             if found is None:
-                found = await self._client.messages.create_async(
-                    to=sms.msisdn,
-                    from_=self._from,
-                    body=sms.text,
-                    status_callback=_with_msgid(sms),
-                )
-        except _NoAnswer as error:
-            return trouble_in(error.answer, BUSY) or Unknown("no answer")
-        except TwilioRestException as error:
-            return _refusal(error)
-        except (TwilioException, AttributeError, KeyError, TypeError, ValueError) as error:
+                found = _object_in(await self._post(sms))
+            reference = found["sid"]
+        except _NotSuccessful as error:
+            return _word_of(error.answer)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             return Unknown(f"an answer that cannot be read ({type(error).__name__})")
-        if not isinstance(found.sid, str) or not found.sid:
+        if not isinstance(reference, str) or not reference:
             return Unknown("an answer that names no message")
-        return Accepted(found.sid, f"{found.sid} {found.status}")
+        return Accepted(reference, f"{reference} {found.get('status')}")
 
-    async def _sent_before(self, sms: Sms) -> Any:
+    async def _sent_before(self, sms: Sms) -> Mapping[str, Any] | None:
         """Return the message that was made of an earlier request; None if there is none.
 
         Raises ValueError where that cannot be told.
         """
-        listed = await self._client.messages.list_async(
-            to=sms.msisdn, from_=self._from, limit=LISTED
-        )
+        query = urlencode({"To": sms.msisdn, "From": self._from, "PageSize": LISTED})
+        listed = _object_in(await self._call("GET", f"{self._url}?{query}"))["messages"]
         since = sms.made_at - CLOCKS_DIFFER_BY
-        ours = [one for one in listed if one.direction in (None, OUTBOUND)]
-        for one in ours:
-            made_at = one.date_created or one.date_sent
-            if made_at is None:
-                raise ValueError("a message that says no time")
+        for one in listed:
+            if one.get("direction") not in (None, OUTBOUND):
+                continue
+            # In the form of e-mails: Sat, 31 Jan 2026 12:00:00 +0000.
+            made_at = parsedate_to_datetime(one.get("date_created") or one.get("date_sent"))
             if made_at >= since:
-                return one
+                found: Mapping[str, Any] = one
+                return found
         return None
 
+    async def _post(self, sms: Sms) -> Answer:
+        form = {
+            "To": sms.msisdn,
+            "From": self._from,
+            "Body": sms.text,
+            "StatusCallback": _with_msgid(sms),
+        }
+        return await self._call("POST", self._url, form)
+
+    async def _call(self, method: str, url: str, form: Mapping[str, str] | None = None) -> Answer:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        return await http_client.send(
+            Request(
+                method,
+                url,
+                urlencode(form or {}).encode(),
+                {**self._headers, **headers},
+                deadline_seconds=self._deadline_seconds,
+                once=method == "POST",
+                max_answer_bytes=MAX_ANSWER_BYTES,
+            )
+        )
+
     def is_signed(self, url: str, form: Mapping[str, str], signature: str) -> bool:
-        """Tell whether Twilio signed this receipt, sent to the URL that it was given."""
-        return bool(RequestValidator(self._token).validate(url, dict(form), signature))
+        """Tell whether Twilio signed this receipt, sent to the URL that it was given.
+
+        As its guide "Validating Requests" has it: with the URL's port or without one.
+        """
+        signed = "".join(name + form[name] for name in sorted(form))
+        return any(
+            hmac.compare_digest(self._signature(variant + signed), signature.encode())
+            for variant in _with_and_without_port(url)
+        )
+
+    def _signature(self, signed: str) -> bytes:
+        digest = hmac.digest(self._token.encode(), signed.encode("utf-8", "replace"), "sha1")
+        return base64.b64encode(digest)
+
+
+def _with_and_without_port(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    host, _, port = parts.netloc.partition(":")
+    port = port or str(DEFAULT_PORTS.get(parts.scheme, 443))
+    with_port = parts._replace(netloc=f"{host}:{port}")
+    return with_port.geturl(), parts._replace(netloc=host).geturl()
 
 
 def _with_msgid(sms: Sms) -> str:
@@ -103,59 +138,33 @@ def _with_msgid(sms: Sms) -> str:
     return f"{sms.callback.partition('?')[0]}?msgid={quote(sms.msgid)}"
 
 
-def _refusal(error: TwilioRestException) -> Word:
-    reason = REFUSED.get(error.code or 0)
-    said = f"{error.code} {error.msg}"[:200]
-    return Refused(reason, said) if reason else NotTaken(f"refused the request: {said}", said)
-
-
-class _NoAnswer(Exception):
-    """The request got no answer that the SDK could read."""
+class _NotSuccessful(Exception):
+    """The answer is an error, or none at all."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.error or f"answered {answer.status}")
         self.answer = answer
 
 
-class _Carrier(AsyncHttpClient):  # type: ignore[misc]
-    """Carries the SDK's requests by our client: one deadline, no redirects, pooled connections."""
-
-    def __init__(self, base_url: str, deadline_seconds: float) -> None:
-        super().__init__(logging.getLogger("twilio"), True, deadline_seconds)
-        self._base_url = base_url.rstrip("/")
-        self._deadline_seconds = deadline_seconds
-
-    async def request(
-        self,
-        method: str,
-        uri: str,
-        params: Mapping[str, object] | None = None,
-        data: Mapping[str, object] | None = None,
-        headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
-    ) -> Response:
-        """Send a request of the SDK. Raises _NoAnswer where the SDK has nothing to read."""
-        url = self._base_url + uri.removeprefix(SDK_HOST)
-        given = {key: value for key, value in (params or {}).items() if value is not None}
-        query = urlencode(given)
-        credentials = base64.b64encode(":".join(auth or ("", "")).encode()).decode()
-        answer = await http_client.send(
-            Request(
-                method,
-                f"{url}?{query}" if query else url,
-                urlencode(data or {}).encode(),
-                {**(headers or {}), "Authorization": f"Basic {credentials}"},
-                deadline_seconds=self._deadline_seconds,
-                once=method == "POST",
-                max_answer_bytes=MAX_ANSWER_BYTES,
-            )
-        )
-        if answer.status is None or answer.status in BUSY or answer.status >= 500:
-            raise _NoAnswer(answer)
-        return Response(answer.status, shown(answer) if answer.status >= 400 else _text(answer))
+def _object_in(answer: Answer) -> dict[str, Any]:
+    """Return what a success says. Raises _NotSuccessful, or ValueError if it cannot be read."""
+    if answer.status is None or not 200 <= answer.status < 300:
+        raise _NotSuccessful(answer)
+    found = json.loads(answer.body)
+    if not isinstance(found, dict):
+        raise TypeError("not an object")
+    return found
 
 
-def _text(answer: Answer) -> str:
-    return answer.body.decode("utf-8", "replace")
+def _word_of(answer: Answer) -> Word:
+    """Return what an answer means that is no success: Twilio's code says it, where it has one."""
+    if answer.status is None or answer.status in BUSY or answer.status >= 500:
+        return trouble_in(answer, BUSY) or Unknown("no answer")
+    try:
+        told = json.loads(answer.body)
+        code, message = int(told["code"]), str(told["message"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        return Unknown(f"an answer that cannot be read ({type(error).__name__})")
+    said = f"{code} {message}"[:200].replace("\0", "\ufffd")
+    reason = REFUSED.get(code)
+    return Refused(reason, said) if reason else NotTaken(f"refused the request: {said}", said)

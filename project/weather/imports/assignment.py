@@ -1,17 +1,25 @@
 """Giving all subscribers their nearest forecast anew, a thousand at a time."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy import func, select
 
 from project.core.db.transaction import transaction
+from project.core.lazy_module import LazyModule
 from project.extensions import db
 from project.weather import tasks
 from project.weather.forecasts.nearest import ForecastTree
 from project.weather.models import Subscriber
 from project.weather.subscribers.changes import assign_forecasts
 from project.weather.tasks import Counts
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 SUBSCRIBERS_AT_ONCE = 5000
 

@@ -1,25 +1,31 @@
 """Which rows of a file say the same key again, and which of them is taken: found beforehand."""
 
+from __future__ import annotations
+
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from project.core.lazy_module import LazyModule
 from project.weather.imports.files import Chunk, FileError, Table
 from project.weather.imports.validation import keys_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LazyModule("numpy")
 
 SCAN_ROWS = 50_000
 NO_KEY = -1
 NO_ROW = 0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_BEFORE_ALL = np.iinfo(np.int64).min
+_BEFORE_ALL = -(2**63)
 
-Integers: TypeAlias = NDArray[np.int64]
+Integers: TypeAlias = "NDArray[np.int64]"
 Check: TypeAlias = Callable[[Chunk], tuple[Sequence[int], Sequence[datetime] | None]]
 """Tells which rows of a chunk are good, and when all of its rows happened, if they say so."""
 
@@ -82,7 +88,7 @@ def scan(
     counted = Scan(len(keys), again, np.full(len(again), NO_ROW, np.int64))
     if len(again):
         del keys
-        newest = np.full(len(again), _BEFORE_ALL)
+        newest = np.full(len(again), _BEFORE_ALL, np.int64)
         for chunk in table.chunks(SCAN_ROWS):
             _choose(counted, newest, *counted.doubles_of(chunk, key), check)
             on_progress()

@@ -1,19 +1,26 @@
 """What is checked of the values in a file, a column at a time."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from project.core import clock
+from project.core.lazy_module import LazyModule
 from project.weather.imports.encoding import LOST
 from project.weather.imports.files import BrokenRow, Chunk, LastRow
 from project.weather.normalization import bare, decimal, is_shortened, phone_number, whole
 from project.weather.numbers import ImpossibleNumberError, normalized
 from project.weather.sphere import DECIMALS, Floats
 from project.weather.timestamps import FORWARD_SLACK, TimeFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 VALUE_LENGTH = 100
 SHORTENED = "A spreadsheet has kept only some of its digits: format the column as text there."
@@ -43,7 +50,7 @@ class Checked:
     doubles: int = 0
 
     @classmethod
-    def of(cls, chunk: Chunk) -> "Checked":
+    def of(cls, chunk: Chunk) -> Checked:
         """Begin with rows that are whole and have no more fields than the header."""
         checked = cls(chunk, [True] * len(chunk.rows))
         for index, row in enumerate(chunk.rows):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from yookassa.domain.models.currency import Currency
 
 from project.billing.providers import listing
 from project.billing.providers.base import (
@@ -17,7 +18,7 @@ from project.billing.providers.base import (
     Unreadable,
 )
 from project.billing.providers.listing import BooksUnreadable
-from project.billing.providers.yookassa import HARD_REASONS, YooKassa, read_payment
+from project.billing.providers.yookassa import CURRENCIES, HARD_REASONS, YooKassa, read_payment
 from simulator.client import SimulatorClient
 from tests.billing.providers.conftest import ask, charge, yookassa
 from tests.processes import free_port
@@ -269,3 +270,7 @@ def test_a_list_without_items_is_unknown(
     simulator.add_fault(PAYMENTS, body=json.dumps({"items": items}), times=1)
     page = ask(provider.page(created_from=clock.now(), created_before=clock.now()))
     assert isinstance(page, Unknown)
+
+
+def test_the_currencies_are_those_of_the_sdk() -> None:
+    assert {name for name in vars(Currency) if name.isupper()} == CURRENCIES
