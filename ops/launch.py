@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+FORKED = ("flask", "ops.tied")
+"""Modules that are run in a fork of the fork server, where there is one (FORKSERVER=1)."""
 # From <linux/prctl.h>.
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -99,7 +101,15 @@ def main() -> NoReturn:
         os.umask(0o077)
         become(uid, gid)
         tie_to_parent(number)
-    replace_process(options.program, os.environ)
+    replace_process(_forked(options.program), os.environ)
+
+
+def _forked(program: Sequence[str]) -> Sequence[str]:
+    """Return what starts a program: for a module, what has it run in a fork."""
+    is_forked = program[:2] == ["python", "-m"] and program[2:3] and program[2] in FORKED
+    if not is_forked or not os.environ.get("FORKSERVER"):
+        return program
+    return [sys.executable, "-S", "-E", str(Path(__file__).with_name("forked.py")), *program[2:]]
 
 
 if __name__ == "__main__":

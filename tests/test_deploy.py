@@ -393,7 +393,7 @@ READ = set(DECLARED) | _names(LAUNCHERS_READ, *OPS_FILES)
 """Every setting that the product or its launchers read."""
 
 
-WORKED_OUT = {"CLOCK_URL", "ENV_FILE", "PATH"}
+WORKED_OUT = {"CLOCK_URL", "ENV_FILE", "FORKSERVER", "PATH"}
 """What the launchers tell each other, and what is no setting of a copy."""
 EXAMPLES = {name for name, declared in DECLARED.items() if declared.example}
 """Settings whose default is empty, or the simulator: .env.example shows what they look like."""

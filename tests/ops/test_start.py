@@ -114,7 +114,15 @@ def test_a_copy_starts_refuses_a_second_one_and_stops_without_a_trace(copy: dict
 
         status = run("ops.ctl", "status", env=copy).stdout.splitlines()
         names = [line.split()[0] for line in status]
-        assert names == ["api", "postgres", "redis", "scheduler", "simulator", "worker:worker_00"]
+        assert names == [
+            "api",
+            "forkserver",
+            "postgres",
+            "redis",
+            "scheduler",
+            "simulator",
+            "worker:worker_00",
+        ]
         assert {line.split()[1] for line in status} == {"RUNNING"}
         assert 0 not in owners(copy) or os.geteuid() != 0
 

@@ -16,7 +16,15 @@ from ops.environment import PROJECT
 from project.core.work.queues import QueueName
 
 QUEUES = " ".join(QueueName)
-EVERYTHING = {"postgres": 1, "redis": 1, "simulator": 1, "api": 1, "worker": 8, "scheduler": 1}
+EVERYTHING = {
+    "forkserver": 1,
+    "postgres": 1,
+    "redis": 1,
+    "simulator": 1,
+    "api": 1,
+    "worker": 8,
+    "scheduler": 1,
+}
 CONFIGURATIONS = [PROJECT / "supervisord.conf", *sorted(PROJECT.glob("ops/supervisor/*.conf"))]
 
 # supervisord's own reading, in a process of its own because it takes its settings
@@ -60,10 +68,10 @@ def counted(result: dict[str, Any]) -> Counter[str]:
     return Counter(program["group"] for program in result["programs"])
 
 
-def test_a_whole_copy_has_thirteen_processes(tmp_path: Path):
+def test_a_whole_copy_has_fourteen_processes(tmp_path: Path):
     result = read(tmp_path, {})
     assert counted(result) == EVERYTHING
-    assert sum(EVERYTHING.values()) == 13
+    assert sum(EVERYTHING.values()) == 14
     assert result["warnings"] == []
 
 
@@ -103,7 +111,14 @@ def test_the_containers_take_the_same_queues():
 
 def test_servers_start_first_and_stop_last(tmp_path: Path):
     programs = read(tmp_path, {})["programs"]
-    order = [{"postgres", "redis"}, {"simulator"}, {"api"}, {"worker"}, {"scheduler"}]
+    order = [
+        {"forkserver"},
+        {"postgres", "redis"},
+        {"simulator"},
+        {"api"},
+        {"worker"},
+        {"scheduler"},
+    ]
     priorities = [
         {int(one["priority"]) for one in programs if one["group"] in groups} for groups in order
     ]
