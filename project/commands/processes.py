@@ -13,7 +13,7 @@ from project.core.work.queues import QueueName, queue_names
 from project.schedule import schedule
 
 WORKERS_NEED = ("phonenumbers", "yookassa.domain.request", "yookassa.domain.response")
-"""What is imported when it is first used elsewhere: on the event loop of a worker, all would wait."""
+"""Imported at the start: at first use, on the event loop of a worker, all would wait for it."""
 
 
 @click.command("worker")
