@@ -138,7 +138,16 @@ def is_given(name: str) -> bool:
     return name in os.environ
 
 
-def source_of(name: str) -> str:
+SettingsFiles = Mapping[Path, Mapping[str, str | None]]
+"""What the files that fill the environment say, the one that wins first."""
+
+
+def read_settings_files() -> SettingsFiles:
+    """Return what the files that fill the environment say."""
+    return {path: dotenv_values(path) for path in settings_files()}
+
+
+def source_of(name: str, files: SettingsFiles) -> str:
     """Return where a setting comes from: the environment, one of the files, or its default.
 
     What stands in the environment and, with the same value, in a file comes from the file: Flask
@@ -146,8 +155,8 @@ def source_of(name: str) -> str:
     """
     if not is_given(name):
         return "default"
-    for path in settings_files():
-        if dotenv_values(path).get(name) == os.environ[name]:
+    for path, values in files.items():
+        if values.get(name) == os.environ[name]:
             return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
     return "environment"
 
@@ -267,11 +276,11 @@ def _secrets(kind: Secrets, env: Env, name: str) -> tuple[str, ...] | None:
     return secrets
 
 
-@_parsed.register
-def _value(kind: Parsed, env: Env, name: str) -> Any:  # type: ignore[type-arg]
+@_parsed.register(Parsed)
+def _value(kind: Parsed[Any], env: Env, name: str) -> Any:
     return kind.parse(env.str(name))
 
 
-@_parsed.register
-def _items(kind: Items, env: Env, name: str) -> Any:  # type: ignore[type-arg]
+@_parsed.register(Items)
+def _items(kind: Items[Any], env: Env, name: str) -> Any:
     return kind.parse(env.list(name)) or None

@@ -4,12 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from project.config.declare import Items, NoRunningCopy, Setting, Settings, settings_of
-from project.config.environment import Configuration, Inspection, given_text, source_of
+from project.config.environment import (
+    Configuration,
+    Inspection,
+    SettingsFiles,
+    given_text,
+    read_settings_files,
+    source_of,
+)
 from project.config.masking import without_credentials
 
 
 @dataclass(frozen=True)
-class Line:
+class SettingInForce:
     """A setting that is in force."""
 
     name: str
@@ -18,34 +25,37 @@ class Line:
 
 
 @dataclass
-class Report:
+class SettingsReport:
     """All of them by the titles of their areas, what is wrong, and what is merely not there."""
 
-    sections: dict[str, list[Line]] = field(default_factory=dict)
+    sections: dict[str, list[SettingInForce]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def report_on(areas: Sequence[type[Settings]]) -> Report:
+def report_on(areas: Sequence[type[Settings]]) -> SettingsReport:
     """Return what the environment says now of these areas, wherever it can be read or not."""
-    report, configuration = Report(), Configuration()
+    report, configuration = SettingsReport(), Configuration()
+    files = read_settings_files()
     for area in areas:
         found = configuration.inspect(area)
         report.sections[area.title] = [
-            _line(field, setting, found) for field, setting in settings_of(area)
+            _setting_in_force(field, setting, found, files) for field, setting in settings_of(area)
         ]
         for problem in found.problems:
-            told = report.notes if isinstance(problem, NoRunningCopy) else report.problems
-            if str(problem) not in told:
-                told.append(str(problem))
+            kept = report.notes if isinstance(problem, NoRunningCopy) else report.problems
+            if str(problem) not in kept:
+                kept.append(str(problem))
     return report
 
 
-def _line(field: str, setting: Setting, found: Inspection) -> Line:
-    source = source_of(setting.name)
-    if source == "default" and setting.default_text() not in ("", _text(field, setting, found)):
+def _setting_in_force(
+    field: str, setting: Setting, found: Inspection, files: SettingsFiles
+) -> SettingInForce:
+    value, source = _text(field, setting, found), source_of(setting.name, files)
+    if source == "default" and setting.default_text() not in ("", value):
         source = f"default: {setting.default_text()}"
-    return Line(setting.name, _text(field, setting, found), source)
+    return SettingInForce(setting.name, value, source)
 
 
 def _text(field: str, setting: Setting, found: Inspection) -> str:
