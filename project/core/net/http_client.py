@@ -7,6 +7,7 @@ at once for the price of a few file descriptors; the rest of the product stays s
 import asyncio
 import atexit
 import errno
+import json
 import os
 import threading
 import time
@@ -101,6 +102,16 @@ class Answer:
     seconds: float
     connected: bool = True
     excused: bool = False
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the JSON object that the body is.
+
+        Raises ValueError or RecursionError for what is not JSON, TypeError for what is no object.
+        """
+        document = json.loads(self.body)
+        if not isinstance(document, dict):
+            raise TypeError("not an object")
+        return document
 
     @property
     def retry_after_seconds(self) -> int | None:

@@ -41,15 +41,17 @@ def read_answer(answer: Answer) -> StoreAnswer:
     if answer.status != 200:
         return Unavailable(f"answered {answer.status}")
     try:
-        said = json.loads(answer.body)
+        document = answer.json_object()
     except (ValueError, RecursionError):
         return Unavailable("answered something that is not JSON")
-    verdict = said.get("status") if isinstance(said, dict) else None
+    except TypeError:
+        return Unavailable("answered without a status")
+    verdict = document.get("status")
     if verdict is False:
         return Refused("refused by the store")
     if verdict is not True:
         return Unavailable("answered without a status")
-    return _verified(said.get("expire-date"))
+    return _verified(document.get("expire-date"))
 
 
 def _verified(written: Any) -> StoreAnswer:

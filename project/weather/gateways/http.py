@@ -52,16 +52,16 @@ def _word(answer: Answer) -> Word:
     if trouble is not None:
         return trouble
     try:
-        said = json.loads(answer.body)
+        document = answer.json_object()
     except (ValueError, RecursionError):
         return Unknown("answered something that is not JSON", body)
-    if not isinstance(said, dict):
+    except TypeError:
         return Unknown("answered something that is no object", body)
-    match said.get("status"):
+    match document.get("status"):
         case "accepted":
-            return Accepted(_text(said.get("reference")), body)
+            return Accepted(_text(document.get("reference")), body)
         case "rejected":
-            return Refused(_text(said.get("reason")) or "rejected", body)
+            return Refused(_text(document.get("reason")) or "rejected", body)
     return Unknown("answered no status that is known", body)
 
 

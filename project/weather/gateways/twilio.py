@@ -7,7 +7,6 @@ was made is the message. What it says is no proof: yesterday's may have said the
 
 import base64
 import hmac
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -76,13 +75,13 @@ class Twilio(Gateway):
         query = urlencode({"To": sms.msisdn, "From": self._from, "PageSize": LISTED})
         listed = _object_in(await self._call("GET", f"{self._url}?{query}"))["messages"]
         since = sms.made_at - CLOCKS_DIFFER_BY
-        for one in listed:
-            if one.get("direction") not in (None, OUTBOUND):
+        for message in listed:
+            if message.get("direction") not in (None, OUTBOUND):
                 continue
             # In the form of e-mails: Sat, 31 Jan 2026 12:00:00 +0000.
-            made_at = parsedate_to_datetime(one.get("date_created") or one.get("date_sent"))
+            made_at = parsedate_to_datetime(message.get("date_created") or message.get("date_sent"))
             if made_at >= since:
-                found: Mapping[str, Any] = one
+                found: Mapping[str, Any] = message
                 return found
         return None
 
@@ -150,10 +149,7 @@ def _object_in(answer: Answer) -> dict[str, Any]:
     """Return what a success says. Raises _NotSuccessful, or ValueError if it cannot be read."""
     if answer.status is None or not 200 <= answer.status < 300:
         raise _NotSuccessful(answer)
-    found = json.loads(answer.body)
-    if not isinstance(found, dict):
-        raise TypeError("not an object")
-    return found
+    return answer.json_object()
 
 
 def _word_of(answer: Answer) -> Word:
@@ -161,10 +157,10 @@ def _word_of(answer: Answer) -> Word:
     if answer.status is None or answer.status in BUSY or answer.status >= 500:
         return trouble_in(answer, BUSY) or Unknown("no answer")
     try:
-        told = json.loads(answer.body)
-        code, message = int(told["code"]), str(told["message"])
+        error_document = answer.json_object()
+        code, message = int(error_document["code"]), str(error_document["message"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         return Unknown(f"an answer that cannot be read ({type(error).__name__})")
-    said = f"{code} {message}"[:200].replace("\0", "\ufffd")
+    detail = f"{code} {message}"[:200].replace("\0", "\ufffd")
     reason = REFUSED.get(code)
-    return Refused(reason, said) if reason else NotTaken(f"refused the request: {said}", said)
+    return Refused(reason, detail) if reason else NotTaken(f"refused the request: {detail}", detail)
