@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiohttp import web
 
@@ -91,6 +92,8 @@ class Carrier:
         _check_key(request)
         msisdn, sub_plan = await _order(request)
         key = request.headers.get("Idempotency-Key")
+        # Asked first: nothing is waited for between the look for the key and the charge.
+        now = await self._clock.now()
         self._requests["requests"] += 1
         made = self._by_key.get(key) if key else None
         if made is not None:
@@ -98,19 +101,20 @@ class Carrier:
             if (made.msisdn, made.sub_plan) != (msisdn, sub_plan):
                 return json_answer({"error": "the key was used for something else"}, 409)
             return json_answer(made.shown())
-        made = await self._bill(request, key, msisdn, sub_plan)
+        made = await self._bill(request, key, msisdn, sub_plan, now)
         return json_answer(made.shown()) if made else _no_answer()
 
     async def bill_as_legacy(self, request: web.Request) -> web.Response:
         """Draw a period's price as the older service knew it: each request is another charge."""
         _check_key(request)
         msisdn, sub_plan = await _legacy_order(request)
+        now = await self._clock.now()
         self._requests["requests"] += 1
-        made = await self._bill(request, None, f"+{msisdn}", LEGACY_PLANS[sub_plan])
+        made = await self._bill(request, None, f"+{msisdn}", LEGACY_PLANS[sub_plan], now)
         return json_answer({"status": LEGACY_STATUSES[made.status]}) if made else _no_answer()
 
     async def _bill(
-        self, request: web.Request, key: str | None, msisdn: str, sub_plan: str
+        self, request: web.Request, key: str | None, msisdn: str, sub_plan: str, now: datetime
     ) -> Charge | None:
         """Decide by the number's script; None where nothing was done and nothing is answered."""
         kind, _, reason = self._scripts.next(msisdn).partition(":")
@@ -118,15 +122,14 @@ class Carrier:
             await asyncio.sleep(HANG_SECONDS)
         if kind in ("hang", "error"):
             return None
-        made = await self._decide(key, msisdn, sub_plan, kind, reason)
+        made = self._decide(key, msisdn, sub_plan, kind, reason, now)
         if kind == "drop" and request.transport is not None:
             request.transport.abort()
         return made
 
-    async def _decide(
-        self, key: str | None, msisdn: str, sub_plan: str, kind: str, reason: str
+    def _decide(
+        self, key: str | None, msisdn: str, sub_plan: str, kind: str, reason: str, now: datetime
     ) -> Charge:
-        now = await self._clock.now()
         refused = kind == REFUSED
         charge = Charge(
             reference=f"c-{next(self._numbers)}",

@@ -113,6 +113,8 @@ class SmsGateways:
         """Take a message of a plain gateway; the same msgid again is the same message."""
         gateway = request.match_info["gateway"]
         msisdn, msgid, text, callback = await _order(request)
+        # Asked first: nothing is waited for between the look for the msgid and the message.
+        now = await self._clock.now()
         counters = self._counted(gateway)
         made = self._by_msgid.get((gateway, msgid))
         if made is not None:
@@ -125,7 +127,7 @@ class SmsGateways:
         if kind == "rejected":
             counters["rejected"] += 1
             return json_answer({"status": "rejected", "reason": reason or "unknown_number"})
-        made = await self._take(gateway, msgid, msisdn, text)
+        made = self._take(gateway, msgid, msisdn, text, now)
         if callback and kind != "silent":
             status = "failed" if kind == "undeliverable" else "delivered"
             self._post_receipt(callback, json.dumps({"msgid": msgid, "status": status}).encode())
@@ -134,6 +136,7 @@ class SmsGateways:
     async def send_as_twilio(self, request: web.Request) -> web.Response:
         """Take a message as Twilio does, which knows no idempotence."""
         form = dict(parse_qsl((await request.read()).decode()))
+        now = await self._clock.now()
         counters = self._counted("twilio")
         if not request.headers.get("Authorization", "").startswith("Basic "):
             return json_answer({"code": 20003, "message": "Authenticate", "status": 401}, 401)
@@ -145,7 +148,7 @@ class SmsGateways:
             counters["rejected"] += 1
             code = TWILIO_CODES.get(reason, 21211)
             return json_answer({"code": code, "message": reason, "status": 400}, 400)
-        made = await self._take("twilio", "", form.get("To", ""), form.get("Body", ""))
+        made = self._take("twilio", "", form.get("To", ""), form.get("Body", ""), now)
         made.sender = form.get("From")
         made.reference = "SM" + hashlib.md5(made.reference.encode()).hexdigest()  # noqa: S324
         callback = form.get("StatusCallback")
@@ -165,9 +168,9 @@ class SmsGateways:
         ][:50]
         return json_answer({"messages": items, "next_page_uri": None, "page": 0, "page_size": 50})
 
-    async def _take(self, gateway: str, msgid: str, msisdn: str, text: str) -> Message:
-        at = (await self._clock.now()).isoformat()
-        message = Message(gateway, f"g-{next(self._numbers)}", msgid, msisdn, text, at)
+    def _take(self, gateway: str, msgid: str, msisdn: str, text: str, now: datetime) -> Message:
+        number = next(self._numbers)
+        message = Message(gateway, f"g-{number}", msgid, msisdn, text, now.isoformat())
         self._counted(gateway, first=False)["accepted"] += 1
         if len(self._messages) < KEPT_MESSAGES:
             self._messages.append(message)
